@@ -1,0 +1,235 @@
+"""A retrieval benchmark as data: gallery, queries, judgements, and the protocol as named fields.
+
+Whatever differs between benchmarks (reference removal, subset pools, several ground truths, the joining of
+captions) is a field here, never a branch in the evaluator.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from mmret.data import records
+from mmret.errors import InputError
+
+if TYPE_CHECKING:
+    from mmret.data.images import ImageSource
+
+CaptionJoin = Literal["single", "and", "reversed-and", "both-orders", "comma"]
+TieBreak = Literal["id-ascending"]
+
+
+@dataclass(frozen=True)
+class Query:
+    """One query: a reference image, text, or both.
+
+    Attributes:
+        id: Name of the query, unique in its benchmark.
+        reference: Id of the reference image, or None for a text query.
+        texts: The raw relative captions, one or more (FashionIQ has two); see `Benchmark.alternatives`.
+        targets: Relevant image id → grade (1 or more). Empty where the ground truth is not public.
+        subset: The ids of the query's own candidate pool (CIRR, GeneCIS); empty where it has none.
+        attributes: Anything to group results by, such as {"edit": "tone"}.
+    """
+
+    id: str
+    reference: str | None
+    texts: tuple[str, ...]
+    targets: Mapping[str, int] = field(default_factory=dict)
+    subset: tuple[str, ...] = ()
+    attributes: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse a query without words or with a target of no grade."""
+        if not self.texts or not all(text.strip() for text in self.texts):
+            raise InputError(f"Query {self.id!r} has an empty caption: {list(self.texts)!r}.")
+        worthless = [target for target, grade in self.targets.items() if grade < 1]
+        if worthless:
+            raise InputError(f"Query {self.id!r} grades its target {worthless[0]!r} below 1; leave it out.")
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """The conventions that change a table's numbers; all of them are stored with each result.
+
+    Attributes:
+        remove_reference: Take the reference image out of its own query's ranking (CIRR does).
+        caption_join: What becomes of several captions, see `join_captions`.
+        preprocess: Name of the image preprocessing, as in `mmret.backbones`.
+        query_text_field: The field of the annotations that gave the query its text.
+        tie_break: The order of equal scores.
+    """
+
+    remove_reference: bool = False
+    caption_join: CaptionJoin = "single"
+    preprocess: str = "center-crop"
+    query_text_field: str = "relative_caption"
+    tie_break: TieBreak = "id-ascending"
+
+    def __post_init__(self) -> None:
+        """Refuse unknown values."""
+        for name, known in (("caption_join", get_args(CaptionJoin)), ("tie_break", get_args(TieBreak))):
+            if getattr(self, name) not in known:
+                raise InputError(f"{name} is {getattr(self, name)!r}, not one of {', '.join(known)}.")
+
+
+def join_captions(texts: Sequence[str], join: CaptionJoin) -> tuple[str, ...]:
+    """The texts to encode for one query; their normalised features are averaged and re-normalised.
+
+    'single': the only caption; 'and': "a and b" (CIReVL); 'reversed-and': "b and a" (Pic2Word's "caption2 and
+    caption1"); 'both-orders': each caption stripped of ".?, ", joined by " and " in both orders (SEARLE,
+    LinCIR); 'comma': "a, b" (E5-V, MMRet).
+    """
+    if join == "single" and len(texts) != 1:
+        raise InputError(f"caption_join 'single' met the captions {list(texts)!r}; name how to join them.")
+    if join == "comma":
+        return (", ".join(texts),)
+    if join == "reversed-and":
+        return (" and ".join(reversed(texts)),)
+    if join == "both-orders":
+        stripped = [text.strip(".?, ") for text in texts]
+        # A dictionary drops the second order of a single caption and keeps the order of the first.
+        return tuple(dict.fromkeys((" and ".join(stripped), " and ".join(reversed(stripped)))))
+    return (" and ".join(texts),)
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Queries over a gallery of images, with judgements and a protocol.
+
+    Attributes:
+        name: The benchmark, e.g. "miniature".
+        version: Of its data (a seed, a release).
+        split: "train", "val" or "test".
+        images: Reads every gallery and reference image by id.
+        gallery: Ids of the images that are searched.
+        queries: The queries.
+        protocol: Its conventions.
+        metrics: Names for `mmret.retrieval.metrics.metric`, the headline first.
+
+    Raises:
+        InputError: Duplicate or unknown ids, or targets outside the gallery.
+    """
+
+    name: str
+    version: str
+    split: str
+    images: "ImageSource"
+    gallery: tuple[str, ...]
+    queries: tuple[Query, ...]
+    protocol: Protocol = field(default_factory=Protocol)
+    metrics: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Check that all ids are known and unique."""
+        where = f"benchmark {self.name} {self.split}"
+        _refuse_duplicates(self.gallery, f"The gallery of {where} holds image")
+        _refuse_duplicates((query.id for query in self.queries), f"The queries of {where} hold id")
+        known, gallery = set(self.images.ids), set(self.gallery)
+        _refuse_unknown(self.gallery, known, f"The gallery of {where} names", "has no image")
+        for query in self.queries:
+            _check_query(query, known, gallery, self.protocol.remove_reference)
+            join_captions(query.texts, self.protocol.caption_join)
+
+    def __repr__(self) -> str:
+        """One line: name, version, split and sizes."""
+        sizes = f"{len(self.queries):,} queries, {len(self.gallery):,} images"
+        return f"Benchmark({self.name} {self.version}, {self.split}: {sizes})"
+
+    @cached_property
+    def judgements(self) -> dict[str, dict[str, int]]:
+        """Query id → relevant image id → grade; queries without public ground truth are left out."""
+        return {query.id: dict(query.targets) for query in self.queries if query.targets}
+
+    @cached_property
+    def exclusions(self) -> dict[str, tuple[str, ...]]:
+        """Query id → image ids that its ranking leaves out: the reference, if the protocol removes it."""
+        if not self.protocol.remove_reference:
+            return {}
+        return {query.id: (query.reference,) for query in self.queries if query.reference is not None}
+
+    @cached_property
+    def pools(self) -> dict[str, tuple[str, ...]]:
+        """Query id → its own candidates, for queries that have such a subset (less an excluded reference)."""
+        excluded = self.exclusions
+        return {
+            query.id: tuple(image for image in query.subset if image not in excluded.get(query.id, ()))
+            for query in self.queries
+            if query.subset
+        }
+
+    @cached_property
+    def references(self) -> dict[str, str]:
+        """Query id → reference image id, for the queries that have one."""
+        return {query.id: query.reference for query in self.queries if query.reference is not None}
+
+    def alternatives(self, query: Query) -> tuple[str, ...]:
+        """The texts to encode for a query, joined as the protocol says (see `join_captions`)."""
+        return join_captions(query.texts, self.protocol.caption_join)
+
+    def save_json(self, path: str | Path) -> None:
+        """Write everything but the images, whole or not at all."""
+        record = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "images"}
+        record["protocol"] = asdict(self.protocol)
+        record["queries"] = [asdict(query) for query in self.queries]
+        records.write_text(path, json.dumps(record, ensure_ascii=False, indent=1) + "\n")
+
+    @classmethod
+    def load_json(cls, path: str | Path, images: "ImageSource") -> "Benchmark":
+        """Read what `save_json` wrote; the images come from the given source."""
+        record = records.read_json(path)
+        if not isinstance(record, dict):
+            raise InputError(f"{path} holds a {type(record).__name__}, not the object of a benchmark.")
+        queries = records.field(record, "queries", list, str(path))
+        return cls(
+            **{key: records.field(record, key, str, str(path)) for key in ("name", "version", "split")},
+            images=images,
+            gallery=records.strings(record.get("gallery"), "gallery", str(path)),
+            queries=tuple(_parse_query(item, f"{path}, query {row}") for row, item in enumerate(queries)),
+            protocol=_parse_protocol(records.field(record, "protocol", dict, str(path)), str(path)),
+            metrics=records.strings(record.get("metrics", []), "metrics", str(path)),
+        )
+
+
+def _parse_query(record: Mapping[str, Any], where: str) -> Query:
+    reference = record.get("reference")
+    return Query(
+        id=records.field(record, "id", str, where),
+        reference=None if reference is None else records.field(record, "reference", str, where),
+        texts=records.strings(record.get("texts"), "texts", where),
+        targets=records.field(record, "targets", dict, where),
+        subset=records.strings(record.get("subset", []), "subset", where),
+        attributes=record.get("attributes", {}),
+    )
+
+
+def _parse_protocol(record: Mapping[str, Any], where: str) -> Protocol:
+    known = [item.name for item in fields(Protocol)]
+    unknown = sorted(set(record) - set(known))
+    if unknown:
+        raise InputError(f"{where}: the protocol field {unknown[0]!r} is none of {', '.join(known)}.")
+    return Protocol(**record)
+
+
+def _refuse_duplicates(ids: Iterable[str], holds: str) -> None:
+    twice = [name for name, count in Counter(ids).items() if count > 1]
+    if twice:
+        raise InputError(f"{holds} {twice[0]!r} more than once ({len(twice):,} such ids); make them unique.")
+
+
+def _refuse_unknown(ids: Iterable[str], known: set[str], names: str, lack: str) -> None:
+    unknown = [name for name in ids if name not in known]
+    if unknown:
+        raise InputError(f"{names} {unknown[0]!r}, which {lack} ({len(unknown):,} such ids).")
+
+
+def _check_query(query: Query, known: set[str], gallery: set[str], remove_reference: bool) -> None:
+    if query.reference is not None:
+        _refuse_unknown((query.reference,), known, f"Query {query.id!r} names the reference", "has no image")
+    _refuse_unknown(query.targets, gallery, f"Query {query.id!r} names the target", "is not in the gallery")
+    _refuse_unknown(query.subset, gallery, f"The subset of query {query.id!r} names", "is not in the gallery")
+    if remove_reference and query.reference in query.targets:
+        raise InputError(f"Query {query.id!r} has its reference {query.reference!r} as a target and removes it.")
