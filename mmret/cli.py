@@ -1,0 +1,69 @@
+"""One command, `mmret`: the first word names a subcommand, whose module is imported only then."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Final, NamedTuple
+
+from mmret import __version__
+from mmret.errors import InputError
+
+
+class Command(NamedTuple):
+    """A subcommand: its line in `mmret --help`, and the function that takes the words after its name."""
+
+    summary: str
+    target: str
+    keeps_name: bool = False
+
+
+COMMANDS: Final[dict[str, Command]] = {
+    "fit": Command("train a module on a data module (LightningCLI)", "mmret.commands.training:main", True),
+    "validate": Command("one pass over the validation data", "mmret.commands.training:main", True),
+    "test": Command("evaluate a module on its test data", "mmret.commands.training:main", True),
+    "predict": Command("run a module's predictions", "mmret.commands.training:main", True),
+    "search": Command("search a folder of images by image and text", "mmret.folder_search:main"),
+    "table": Command("run the missing cells of a table and print it", "mmret.tables.command:main"),
+    "demo": Command("the whole corridor on a generated benchmark, with a report", "mmret.demo:main"),
+    "miniature": Command("generate the miniature world, or check its model", "mmret.miniature_command:main"),
+}
+
+EXIT_BAD_INPUT: Final = 2
+EXIT_INTERRUPTED: Final = 130
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of the first word; what follows it belongs to the subcommand."""
+    lines = [f"  {name:<11} {command.summary}" for name, command in COMMANDS.items()]
+    parser = argparse.ArgumentParser(
+        prog="mmret",
+        description="Retrieval where the query or the document is an image.",
+        epilog="commands:\n" + "\n".join(lines) + "\n\n`mmret COMMAND --help` says more.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"mmret {__version__}")
+    parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="one of the commands below")
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    return parser
+
+
+def dispatch(name: str, arguments: list[str]) -> int:
+    """Import the subcommand's module and run it; the exit status."""
+    command = COMMANDS[name]
+    module, function = command.target.split(":")
+    run = getattr(import_module(module), function)
+    return int(run([name, *arguments] if command.keeps_name else arguments))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The console script: exit status 0, 2 for bad input (one line on stderr), 130 when interrupted."""
+    options = build_parser().parse_args(argv)
+    try:
+        return dispatch(options.command, options.arguments)
+    except InputError as error:
+        print(f"mmret: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    except KeyboardInterrupt:
+        print("mmret: stopped; run the same command again to resume", file=sys.stderr)
+        return EXIT_INTERRUPTED

@@ -1,0 +1,1 @@
+"""The subcommands of `mmret` that are written here; the others live with what they run."""
