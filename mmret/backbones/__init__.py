@@ -1,0 +1,1 @@
+"""Names → frozen specs → encoders."""

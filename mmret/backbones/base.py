@@ -1,0 +1,103 @@
+"""What every backbone is to the rest of the house."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Self
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from mmret.backbones.prompt import Prompt
+from mmret.backbones.spec import BackboneSpec
+from mmret.errors import InputError
+
+
+class PromptTokens(NamedTuple):
+    """Tokenised prompts: `ids` int64 [B, L], and `word_mask` bool [B, L], true where a pseudo-word goes."""
+
+    ids: Tensor
+    word_mask: Tensor
+
+    def to(self, device: torch.device | str) -> "PromptTokens":
+        """Return both tensors on `device`."""
+        return PromptTokens(self.ids.to(device), self.word_mask.to(device))
+
+
+class Backbone(nn.Module, ABC):
+    """A model that maps images, and usually texts, to vectors of one width D.
+
+    All features are float32 [B, D] and **not** normalised (φ networks need them so). Inputs are moved to the
+    model's device. A loaded backbone is frozen: in evaluation mode, whatever its parent module does, and
+    without gradients for its weights; gradients still flow through it to `words` of `encode_prompts`.
+    `transform` (PIL image → float32 [3, H, W]) can be pickled without the model.
+    """
+
+    spec: BackboneSpec
+    transform: Callable[[Image.Image], Tensor]
+    precision: str
+    has_text: bool = True
+
+    def __init__(self, spec: BackboneSpec, transform: Callable[[Image.Image], Tensor], precision: str) -> None:
+        super().__init__()
+        self.spec = spec
+        self.transform = transform
+        self.precision = precision
+        self.frozen = False
+
+    @abstractmethod
+    def encode_images(self, pixels: Tensor) -> Tensor:
+        """Return the features float32 [B, D] of preprocessed images [B, 3, H, W]."""
+
+    def tokenize(self, texts: Sequence[str]) -> Tensor:
+        """Return the texts' token ids, int64 [B, L], padded; over-long texts are cut with a warning."""
+        raise self._no_text()
+
+    def encode_text(self, tokens: Tensor) -> Tensor:
+        """Return the features float32 [B, D] of token ids int64 [B, L]."""
+        raise self._no_text()
+
+    def tokenize_prompts(self, prompts: Sequence[Prompt]) -> PromptTokens:
+        """Return the prompts' token ids and the places of the pseudo-word; over-long prompts lose text, never a word."""
+        raise self._no_text()
+
+    def encode_prompts(self, prompt_tokens: PromptTokens, words: Tensor) -> Tensor:
+        """Return the features float32 [B, D] of prompts with `words` [B, T] in their places.
+
+        The same word stands at every masked position of its prompt. Differentiable in `words`.
+        """
+        raise self._no_text()
+
+    @property
+    def token_width(self) -> int:
+        """The width T of the text tower's token embeddings."""
+        raise self._no_text()
+
+    @property
+    def logit_scale(self) -> float:
+        """The factor (not its logarithm) on cosine similarities that the model was trained with."""
+        raise self._no_text()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights lie."""
+        return next(self.parameters()).device
+
+    def fingerprint(self) -> dict[str, str]:
+        """The store fingerprint of this backbone's vectors: its spec's, at the precision it was loaded with."""
+        return self.spec.fingerprint(self.precision)
+
+    def freeze(self) -> Self:
+        """Switch to evaluation for good and take the weights out of the gradient's reach; returns the backbone."""
+        self.frozen = True
+        return self.requires_grad_(False).eval()
+
+    def train(self, mode: bool = True) -> Self:
+        """Change the mode, unless frozen: a parent's `train()` must not wake dropout in a frozen backbone."""
+        return super().train(mode and not self.frozen)
+
+    def _no_text(self) -> InputError:
+        return InputError(
+            f"backbone {self.spec.name} encodes images only and has no text tower; choose one that has, such as "
+            "clip-vit-b-32, for texts and composed queries."
+        )
