@@ -232,4 +232,6 @@ def _check_query(query: Query, known: set[str], gallery: set[str], remove_refere
     _refuse_unknown(query.targets, gallery, f"Query {query.id!r} names the target", "is not in the gallery")
     _refuse_unknown(query.subset, gallery, f"The subset of query {query.id!r} names", "is not in the gallery")
     if remove_reference and query.reference in query.targets:
-        raise InputError(f"Query {query.id!r} has its reference {query.reference!r} as a target and removes it.")
+        raise InputError(
+            f"Query {query.id!r} has its reference {query.reference!r} as a target and removes it."
+        )
