@@ -12,38 +12,54 @@ Record = Mapping[str, Any]
 T = TypeVar("T")
 
 
-def read_json(path: str | Path) -> Any:
-    """The value in a JSON file; a missing or malformed file raises InputError."""
+def read_text(path: str | Path) -> str:
+    """A UTF-8 text file, read whole; a missing file or another encoding raises InputError."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"There is no file {path}.") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not valid JSON ({error}).") from None
-
-
-def read_json_lines(path: str | Path) -> Iterator[tuple[str, Record]]:
-    """Yield ("file:line", record) for every line that is not blank; each must hold a JSON object."""
-    try:
-        lines = Path(path).read_text(encoding="utf-8").split("\n")
+        return Path(path).read_text(encoding="utf-8")
     except FileNotFoundError:
         raise InputError(f"There is no file {path}.") from None
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8 text ({error}).") from None
-    for number, line in enumerate(lines, start=1):
+
+
+def read_json(path: str | Path) -> Any:
+    """The value in a JSON file; a missing or malformed file raises InputError."""
+    return _parse(read_text(path), str(path))
+
+
+def read_json_lines(path: str | Path) -> Iterator[tuple[str, Record]]:
+    """Yield ("file:line", record) for every line that is not blank; each must hold a JSON object."""
+    # Not splitlines(): it also splits at U+2028 and the like, which JSON allows inside a string.
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
         if line.strip():
             where = f"{path}:{number}"
-            yield where, _parse_object(line, where)
+            yield where, _require_object(_parse(line, where), where)
 
 
-def _parse_object(line: str, where: str) -> Record:
+def read_records(path: str | Path) -> Iterator[tuple[str, Record]]:
+    """Yield (place, record) from JSON lines (`.jsonl`) or from a JSON list of objects (any other name)."""
+    if Path(path).suffix == ".jsonl":
+        yield from read_json_lines(path)
+        return
+    values = read_json(path)
+    if not isinstance(values, list):
+        raise InputError(f"{path} holds a {type(values).__name__} where a JSON list is needed.")
+    for number, value in enumerate(values):
+        where = f"{path}, record {number}"
+        yield where, _require_object(value, where)
+
+
+def _parse(text: str, where: str) -> Any:
     try:
-        record = json.loads(line)
+        return json.loads(text)
     except json.JSONDecodeError as error:
         raise InputError(f"{where} is not valid JSON ({error}).") from None
-    if not isinstance(record, dict):
-        raise InputError(f"{where} holds a {type(record).__name__} where a JSON object is needed.")
-    return record
+
+
+def _require_object(value: object, where: str) -> Record:
+    if not isinstance(value, dict):
+        raise InputError(f"{where} holds a {type(value).__name__} where a JSON object is needed.")
+    return value
 
 
 def field(record: Record, key: str, kind: type[T], where: str) -> T:

@@ -1,0 +1,148 @@
+"""Captions, captioned images and text triplets: what the training methods read.
+
+A caption is text and nothing else: HTML, entities and the sign that a method uses as its placeholder all stay
+as they stand (pseudo-words are placed by position, see `mmret.backbones.prompt`).
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+from torch.utils.data import Dataset
+
+from mmret.data import records
+from mmret.data.images import ImageSource
+from mmret.errors import InputError
+
+
+@dataclass(frozen=True)
+class ImageCaptions:
+    """The captions of one image and the split that the image belongs to."""
+
+    image: str
+    texts: tuple[str, ...]
+    split: str
+
+
+@dataclass(frozen=True)
+class TextTriplet:
+    """A composed query in text alone: what the reference shows, the edit, what the target shows."""
+
+    reference_caption: str
+    conditioning_caption: str
+    target_caption: str
+
+
+# Column names of known sources: RTD's own, and InstructPix2Pix's.
+_TRIPLET_COLUMNS = (
+    ("reference_caption", "conditioning_caption", "target_caption"),
+    ("caption", "edit", "output"),
+)
+
+
+class Captions(Dataset[str]):
+    """A text-only dataset of captions."""
+
+    def __init__(self, texts: Iterable[str]) -> None:
+        self._texts = tuple(texts)
+        for index, text in enumerate(self._texts):
+            _refuse_empty(text, f"Caption {index}")
+
+    @classmethod
+    def read(cls, path: str | Path) -> "Captions":
+        """Read a `.txt` (a caption a line), a `.json` list of strings, or records with captions.
+
+        Records (`.jsonl`, or a `.json` list of objects) carry `caption` or `captions`. Blank lines of a
+        `.txt` are skipped; an empty caption elsewhere raises InputError.
+        """
+        path = Path(path)
+        if path.suffix == ".txt":
+            return cls(line.strip() for line in records.read_text(path).split("\n") if line.strip())
+        if path.suffix != ".jsonl":
+            values = records.read_json(path)
+            if isinstance(values, list) and all(isinstance(value, str) for value in values):
+                return cls(values)
+        return cls(text for where, record in records.read_records(path) for text in _texts(record, where))
+
+    def __len__(self) -> int:
+        return len(self._texts)
+
+    def __getitem__(self, index: int) -> str:
+        return self._texts[index]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._texts)
+
+    def __repr__(self) -> str:
+        return f"Captions({len(self):,} texts)"
+
+
+class CaptionedImages(Dataset[tuple[Image.Image, str]]):
+    """A map-style dataset of (PIL image, caption): one item a caption, so an image with two comes twice."""
+
+    def __init__(self, images: ImageSource, captions: Iterable[ImageCaptions]) -> None:
+        self.images = images
+        self.pairs = tuple((item.image, text) for item in captions for text in item.texts)
+        unknown = {image for image, _ in self.pairs} - set(images.ids)
+        if unknown:
+            raise InputError(
+                f"{len(unknown):,} captioned images are not among the images, the first {min(unknown)!r}."
+            )
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, index: int) -> tuple[Image.Image, str]:
+        image, text = self.pairs[index]
+        return self.images.read(image), text
+
+    def __repr__(self) -> str:
+        return f"CaptionedImages({len({image for image, _ in self.pairs}):,} images, {len(self):,} captions)"
+
+
+def read_captions(path: str | Path) -> list[ImageCaptions]:
+    """Read `{"image", "caption" or "captions", "split"}` records.
+
+    Raises:
+        InputError: A missing key, an empty caption or an image listed twice, with its file and line.
+    """
+    first: dict[str, str] = {}
+    captions = []
+    for where, record in records.read_records(path):
+        image = records.field(record, "image", str, where)
+        if image in first:
+            raise InputError(f"{where} lists image {image!r}, which {first[image]} lists already.")
+        first[image] = where
+        captions.append(
+            ImageCaptions(image, _texts(record, where), records.field(record, "split", str, where))
+        )
+    return captions
+
+
+def read_text_triplets(path: str | Path) -> list[TextTriplet]:
+    """Read text triplets: RTD's columns, or InstructPix2Pix's `caption`, `edit`, `output`."""
+    return list(_triplets(path))
+
+
+def _triplets(path: str | Path) -> Iterator[TextTriplet]:
+    for where, record in records.read_records(path):
+        columns = next((names for names in _TRIPLET_COLUMNS if names[0] in record), _TRIPLET_COLUMNS[0])
+        texts = [records.field(record, name, str, where) for name in columns]
+        for name, text in zip(columns, texts, strict=True):
+            _refuse_empty(text, f"{where}: {name!r}")
+        yield TextTriplet(*texts)
+
+
+def _texts(record: records.Record, where: str) -> tuple[str, ...]:
+    key = "captions" if "captions" in record else "caption"
+    records.field(record, key, object, where)
+    texts = records.strings(record[key], key, where)
+    for text in texts or ("",):
+        _refuse_empty(text, f"{where}: {key!r}")
+    return texts
+
+
+def _refuse_empty(text: str, what: str) -> None:
+    if not text.strip():
+        raise InputError(f"{what} is empty; write a caption or leave the record out.")
