@@ -1,37 +1,95 @@
 """`mmret fit|validate|test|predict`: LightningCLI in subclass mode.
 
-Modules, data and callbacks are given by `class_path`; several `--config` are merged from left to right.
+Modules, data and callbacks are given by `class_path`. Several `--config` are merged from left to right, then
+come single options: a later value replaces an earlier one, whole lists included. A list grows instead with a
+plus sign: `callbacks+:` in a config, `--trainer.callbacks+=` on the command line.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import cast
 
-from lightning.pytorch import LightningDataModule, LightningModule
+from jsonargparse import ArgumentError
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+
+from mmret.commands.configuration import fresh_arguments_for_a_new_class, one_sentence, weakest_config
+from mmret.errors import InputError
+
+#: Runs are repeatable unless asked otherwise.
+DEFAULT_SEED = 0
 
 
 class TrainingCLI(LightningCLI):
-    """LightningCLI with the surprises taken out."""
+    """LightningCLI on `args` (the subcommand's name first), with its surprises taken out."""
 
-    def __init__(self, args: Sequence[str], **kwargs: Any) -> None:
+    def __init__(self, args: Sequence[str]) -> None:
+        raising = {name: {"exit_on_error": False} for name in self.subcommands()}
         super().__init__(
             LightningModule,
             LightningDataModule,
             subclass_mode_model=True,
             subclass_mode_data=True,
             auto_configure_optimizers=False,
-            seed_everything_default=0,
+            seed_everything_default=DEFAULT_SEED,
             save_config_kwargs={"overwrite": True},
+            trainer_defaults={"default_root_dir": "runs"},
+            parser_kwargs={"prog": "mmret", "exit_on_error": False, **raising},
             args=list(args),
-            **kwargs,
         )
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
-        """Parse `args` as given, whatever stands in `sys.argv`."""
-        self.config = parser.parse_args(args)
+        """Parse the list `args`, whatever stands in `sys.argv`, over its checkpoint's hyper-parameters."""
+        words = cast("list[str]", args)
+        with fresh_arguments_for_a_new_class():
+            self.config = parser.parse_args(words)
+            weakest = weakest_config(self.config[self.config.subcommand])
+            if weakest:
+                self.config = parser.parse_args([words[0], *weakest, *words[1:]])
+
+    def _parse_ckpt_path(self) -> None:
+        """Nothing is left to do: `parse_arguments` has read the checkpoint, as the weakest config."""
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Run the trainer's method; Lightning's ways to fail become ours.
+
+        Raises:
+            InputError: The checkpoint is missing, or its weights do not fit the model.
+            KeyboardInterrupt: Stopped by hand (Lightning would exit with status 1); says how to resume.
+        """
+        try:
+            super()._run_subcommand(subcommand)
+        except SystemExit as stop:
+            if self.trainer.interrupted:
+                raise KeyboardInterrupt(resume_hint(self.trainer)) from stop
+            raise
+        except FileNotFoundError as error:
+            path = self.config[subcommand].get("ckpt_path")
+            if path and str(path) in str(error):
+                raise InputError(f"there is no checkpoint {path}; check --ckpt_path") from error
+            raise
+        except RuntimeError as error:
+            if "loading state_dict" not in str(error):
+                raise
+            path = self.config[subcommand].get("ckpt_path")
+            details = "; ".join(line.strip().rstrip(".") for line in str(error).splitlines()[1:3])
+            raise InputError(f"the checkpoint {path} does not fit the model: {details}") from error
+
+
+def resume_hint(trainer: Trainer) -> str:
+    """How to go on after a stop: the last checkpoint that a callback wrote, or the lack of one."""
+    callback = trainer.checkpoint_callback
+    path = getattr(callback, "last_model_path", "") or getattr(callback, "best_model_path", "")
+    return f"stopped; resume with --ckpt_path {path}" if path else "stopped before the first checkpoint"
 
 
 def main(argv: list[str]) -> int:
-    """Run `fit`, `validate`, `test` or `predict` with the arguments that follow it."""
-    TrainingCLI(argv)
+    """Run `fit`, `validate`, `test` or `predict` (the first of `argv`) with the options after it.
+
+    Raises:
+        InputError: An option or a config that cannot be used; the sentence names its key.
+    """
+    try:
+        TrainingCLI(argv)
+    except ArgumentError as error:
+        raise InputError(one_sentence(str(error))) from error
     return 0
