@@ -1,0 +1,28 @@
+"""How a composed query becomes one vector: composers, pseudo-words, caption edits, and PDV with its sweep."""
+
+from mmret.composition.composers import CaptionEdit, Composer, ImageOnly, PseudoWord, Sum, TextOnly
+from mmret.composition.features import ComposedFeatures, QueryBatch, concatenate, l2_normalise
+from mmret.composition.pdv import PDV, automatic_alpha_image, prompt_directional_vectors
+from mmret.composition.phi import MappingNetwork, load_phi, save_phi
+from mmret.composition.registry import COMPOSERS, composer_from_spec
+
+__all__ = [
+    "COMPOSERS",
+    "PDV",
+    "CaptionEdit",
+    "ComposedFeatures",
+    "Composer",
+    "ImageOnly",
+    "MappingNetwork",
+    "PseudoWord",
+    "QueryBatch",
+    "Sum",
+    "TextOnly",
+    "automatic_alpha_image",
+    "composer_from_spec",
+    "concatenate",
+    "l2_normalise",
+    "load_phi",
+    "prompt_directional_vectors",
+    "save_phi",
+]

@@ -1,0 +1,231 @@
+"""How a composed query becomes vectors: the zero-shot methods, as small callables on features.
+
+A composer is called with a backbone and a `QueryBatch`. Pseudo-word and caption methods return the three
+`ComposedFeatures` on which PDV acts; the simple baselines return one vector per query, [B, D].
+
+Several texts of one query (both orders of FashionIQ's captions, LDRE's fifteen edits) are encoded one by one,
+normalised, averaged and re-normalised, as SEARLE does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Protocol, get_args
+
+import torch
+from torch import Tensor
+
+from mmret.backbones.prompt import fill
+from mmret.composition.caption_edit import CaptionEdits
+from mmret.composition.encoding import (
+    TextBackbone,
+    average_alternatives,
+    average_raw,
+    encode_prompts,
+    encode_texts,
+)
+from mmret.composition.features import ComposedFeatures, QueryBatch, l2_normalise
+from mmret.composition.phi import MappingNetwork, load_phi
+from mmret.errors import InputError
+
+SumMode = Literal["normalised", "raw"]
+
+
+class Composer(Protocol):
+    """What every composer is; `takes_pdv` tells whether it returns `ComposedFeatures`."""
+
+    name: ClassVar[str]
+    takes_pdv: ClassVar[bool]
+
+    def __call__(self, backbone: TextBackbone, batch: QueryBatch, /) -> ComposedFeatures | Tensor:
+        """The queries' features, without gradients."""
+
+    def describe(self) -> dict[str, Any]:
+        """What decides the result, as plain values, equal for equal composers: for records."""
+
+
+@dataclass(frozen=True)
+class ImageOnly:
+    """The reference image alone."""
+
+    name: ClassVar[str] = "image-only"
+    takes_pdv: ClassVar[bool] = False
+
+    def __call__(self, backbone: TextBackbone, batch: QueryBatch) -> Tensor:
+        """The normalised features [B, D] of the reference images; the backbone is not asked."""
+        return l2_normalise(batch.reference_image)
+
+    def describe(self) -> dict[str, Any]:
+        """The name."""
+        return {"name": self.name}
+
+
+@dataclass(frozen=True)
+class TextOnly:
+    """The relative caption alone."""
+
+    name: ClassVar[str] = "text-only"
+    takes_pdv: ClassVar[bool] = False
+
+    @torch.no_grad()
+    def __call__(self, backbone: TextBackbone, batch: QueryBatch) -> Tensor:
+        """The normalised features [B, D] of the relative captions."""
+        return average_alternatives(encode_texts(backbone, _captions(batch)))
+
+    def describe(self) -> dict[str, Any]:
+        """The name."""
+        return {"name": self.name}
+
+
+@dataclass(frozen=True)
+class Sum:
+    """Image plus text feature, in one of the two definitions that go by this name.
+
+    "normalised": norm(norm(i) + norm(t)), Pic2Word's. "raw": .5·i + .5·t of the un-normalised features,
+    GeneCIS's, **not** normalised (a search does that); here several texts are averaged un-normalised.
+
+    Raises:
+        InputError: if `mode` is neither.
+    """
+
+    mode: SumMode = "normalised"
+    name: ClassVar[str] = "sum"
+    takes_pdv: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if self.mode not in get_args(SumMode):
+            raise InputError(f"there is no sum {self.mode!r}; the two are {' and '.join(get_args(SumMode))}.")
+
+    @torch.no_grad()
+    def __call__(self, backbone: TextBackbone, batch: QueryBatch) -> Tensor:
+        """The sum [B, D] of the mode's definition."""
+        texts = encode_texts(backbone, _captions(batch))
+        image = batch.reference_image.to(texts[0].device)
+        if self.mode == "raw":
+            return 0.5 * image.float() + 0.5 * average_raw(texts)
+        return l2_normalise(l2_normalise(image) + average_alternatives(texts))
+
+    def describe(self) -> dict[str, Any]:
+        """Name and mode."""
+        return {"name": self.name, "mode": self.mode}
+
+
+class PseudoWord:
+    """Pic2Word, SEARLE, LinCIR: φ makes a word of the reference image; it stands in the text by position.
+
+    Args:
+        phi: the network, or the path of its file.
+        template: the prompt of the composed query, with `{word}` and `{text}` (SEARLE's and LinCIR's).
+        reference_template: the prompt of the reference alone, with `{word}`: PDV's T_ref.
+
+    Raises:
+        InputError: if a template lacks its places, or the file is not a φ.
+    """
+
+    name: ClassVar[str] = "pseudo-word"
+    takes_pdv: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        phi: MappingNetwork | str | Path,
+        template: str = "a photo of {word} that {text}",
+        reference_template: str = "a photo of {word}",
+    ) -> None:
+        _check_places(template, "{word}", "{text}")
+        _check_places(reference_template, "{word}")
+        self.phi = phi if isinstance(phi, MappingNetwork) else load_phi(phi)
+        self.template = template
+        self.reference_template = reference_template
+
+    @torch.no_grad()
+    def __call__(self, backbone: TextBackbone, batch: QueryBatch) -> ComposedFeatures:
+        """The three features; φ runs without dropout, whatever mode it is in.
+
+        Raises:
+            InputError: if φ does not fit the backbone, or a query has no text.
+        """
+        captions = _captions(batch)
+        words = self._words(backbone, batch.reference_image)
+        composed = [[fill(self.template, text) for text in alternatives] for alternatives in captions]
+        reference = [[fill(self.reference_template)]] * len(batch)
+        reference_text = average_alternatives(encode_prompts(backbone, reference, words))
+        composed_text = average_alternatives(encode_prompts(backbone, composed, words))
+        return ComposedFeatures(batch.reference_image.to(composed_text.device), reference_text, composed_text)
+
+    def _words(self, backbone: TextBackbone, reference_image: Tensor) -> Tensor:
+        """Pseudo-words [B, T] of un-normalised features [B, D]."""
+        self.phi.check_backbone(backbone.spec.name, backbone.spec.width, backbone.token_width)
+        was_training = self.phi.training
+        words: Tensor = self.phi.eval()(reference_image.to(next(self.phi.parameters()).device))
+        self.phi.train(was_training)
+        return words
+
+    def describe(self) -> dict[str, Any]:
+        """Name, templates, and φ's widths, backbone and digest."""
+        templates = {"template": self.template, "reference_template": self.reference_template}
+        return {"name": self.name, **templates, "phi": self.phi.describe()}
+
+
+class CaptionEdit:
+    """CIReVL and LDRE: captions of the reference and their edits from a file, encoded as they stand.
+
+    T_ref is the raw caption, with no template, and T_comp the edited one. LDRE's fifteen of each become one
+    vector: the mean of the normalised features. That simplifies LDRE, whose own ensemble weighs fifteen
+    *rankings* by a softmax (τ = .04) over similarity drops in the gallery and so has no query vector; the
+    plain average in its code is of un-normalised features.
+
+    Args:
+        captions: path of a JSON file, or its content; the layouts are those of `CaptionEdits.parse`.
+        ids: query ids in the order of CIReVL's parallel lists, where the file has none.
+
+    Raises:
+        InputError: if the file cannot be read or a record is incomplete.
+    """
+
+    name: ClassVar[str] = "caption-edit"
+    takes_pdv: ClassVar[bool] = True
+
+    def __init__(
+        self, captions: str | Path | Mapping[str, Any] | Sequence[Any], ids: Sequence[str] | None = None
+    ) -> None:
+        if isinstance(captions, str | Path):
+            self.edits = CaptionEdits.read(captions, ids)
+        else:
+            self.edits = CaptionEdits.parse(captions, "the caption records", ids)
+
+    @torch.no_grad()
+    def __call__(self, backbone: TextBackbone, batch: QueryBatch) -> ComposedFeatures:
+        """The three features.
+
+        Raises:
+            InputError: naming every query of the batch that has no captions, or another query's.
+        """
+        self.edits.check(batch.ids, batch.texts)
+        pairs = [self.edits.pairs[query_id] for query_id in batch.ids]
+        reference = average_alternatives(encode_texts(backbone, [pair.reference for pair in pairs]))
+        composed = average_alternatives(encode_texts(backbone, [pair.composed for pair in pairs]))
+        return ComposedFeatures(batch.reference_image.to(composed.device), reference, composed)
+
+    def describe(self) -> dict[str, Any]:
+        """Name, the captions' file name and a digest of their content."""
+        return {"name": self.name, "captions": self.edits.where, "sha256": self.edits.digest()}
+
+
+def _captions(batch: QueryBatch) -> tuple[tuple[str, ...], ...]:
+    """The batch's texts, or an `InputError` that names the queries which have none."""
+    silent = [query_id for query_id, texts in zip(batch.ids, batch.texts, strict=True) if not texts]
+    if silent:
+        raise InputError(
+            f"{len(silent)} of {len(batch)} queries have no text ({', '.join(silent)}); "
+            "only image-only works without."
+        )
+    return batch.texts
+
+
+def _check_places(template: str, *places: str) -> None:
+    """Raise `InputError` unless the template holds every place."""
+    absent = [place for place in places if place not in template]
+    if absent:
+        raise InputError(f"the template {template!r} lacks {' and '.join(absent)}.")
