@@ -1,0 +1,52 @@
+# Every target creates .venv when it is missing; a second call starts at once.
+PYTHON ?= python3
+JOBS ?= 2
+BIN := .venv/bin
+READY := .venv/.installed
+LATER := slow or multiprocess or notebooks
+
+# More threads than workers x cores only slow the tests down.
+TESTS := OMP_NUM_THREADS=1 $(BIN)/pytest
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check lint types later-tests table miniature bench clean
+
+help:  ## the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+$(READY): setup.cfg pyproject.toml constraints.txt
+	test -x $(BIN)/pip || $(PYTHON) -m venv --clear .venv
+	$(BIN)/pip install --constraint constraints.txt --editable ".[dev,notebooks,vlm,ocr]"
+	touch $@
+
+demo: $(READY)  ## the whole corridor on a generated benchmark; ends with a report (under 5 minutes)
+	$(BIN)/mmret demo
+
+test: $(READY)  ## the tests that take moments (under 5 minutes on 2 cores)
+	$(TESTS) -n $(JOBS) --dist worksteal -m "not ($(LATER))"
+
+check: lint types test later-tests table  ## everything: style, types, all tests, the table (under 40 minutes)
+
+lint: $(READY)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+types: $(READY)
+	$(BIN)/mypy
+
+later-tests: $(READY)  # one after the other: they start processes of their own
+	$(TESTS) -m "$(LATER)"
+
+table: $(READY)  ## the miniature table (only its missing cells are run)
+	$(BIN)/mmret table configs/tables/miniature.yaml
+
+miniature: $(READY)  ## train the miniature CLIP from scratch and compare it with the recorded figures
+	$(BIN)/mmret fit --config configs/miniature/clip.yaml
+	$(BIN)/mmret miniature check
+
+bench: $(READY)  ## speed and memory against peers
+	@for script in bench/*.py; do echo "== $$script" && $(BIN)/python "$$script" || exit 1; done
+
+clean:  ## remove the environment and caches; runs/ stays
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
