@@ -75,6 +75,15 @@ class Protocol:
             if getattr(self, name) not in known:
                 raise InputError(f"{name} is {getattr(self, name)!r}, not one of {', '.join(known)}.")
 
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any], where: str) -> "Protocol":
+        """The protocol that `asdict` wrote; fields left out take their defaults, unknown ones are refused."""
+        known = [item.name for item in fields(cls)]
+        unknown = sorted(set(record) - set(known))
+        if unknown:
+            raise InputError(f"{where}: the protocol field {unknown[0]!r} is none of {', '.join(known)}.")
+        return cls(**record)
+
 
 def join_captions(texts: Sequence[str], join: CaptionJoin) -> tuple[str, ...]:
     """The texts to encode for one query; their normalised features are averaged and re-normalised.
@@ -189,7 +198,7 @@ class Benchmark:
             images=images,
             gallery=records.strings(record.get("gallery"), "gallery", str(path)),
             queries=tuple(_parse_query(item, f"{path}, query {row}") for row, item in enumerate(queries)),
-            protocol=_parse_protocol(records.field(record, "protocol", dict, str(path)), str(path)),
+            protocol=Protocol.from_record(records.field(record, "protocol", dict, str(path)), str(path)),
             metrics=records.strings(record.get("metrics", []), "metrics", str(path)),
         )
 
@@ -204,14 +213,6 @@ def _parse_query(record: Mapping[str, Any], where: str) -> Query:
         subset=records.strings(record.get("subset", []), "subset", where),
         attributes=record.get("attributes", {}),
     )
-
-
-def _parse_protocol(record: Mapping[str, Any], where: str) -> Protocol:
-    known = [item.name for item in fields(Protocol)]
-    unknown = sorted(set(record) - set(known))
-    if unknown:
-        raise InputError(f"{where}: the protocol field {unknown[0]!r} is none of {', '.join(known)}.")
-    return Protocol(**record)
 
 
 def _refuse_duplicates(ids: Iterable[str], holds: str) -> None:
