@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from mmret.backbones.preprocess import build_transform
 from mmret.backbones.prompt import Prompt
 from mmret.backbones.spec import BackboneSpec
 from mmret.errors import InputError
@@ -33,17 +34,26 @@ class Backbone(nn.Module, ABC):
     `transform` (PIL image → float32 [3, H, W]) can be pickled without the model.
     """
 
-    spec: BackboneSpec
-    transform: Callable[[Image.Image], Tensor]
-    precision: str
     has_text: bool = True
 
-    def __init__(self, spec: BackboneSpec, transform: Callable[[Image.Image], Tensor], precision: str) -> None:
+    def __init__(self, spec: BackboneSpec, precision: str = "fp32") -> None:
         super().__init__()
         self.spec = spec
-        self.transform = transform
+        self.transform: Callable[[Image.Image], Tensor] = build_transform(
+            spec.preprocess, spec.image_size, spec.mean, spec.std, spec.interpolation
+        )
         self.precision = precision
         self.frozen = False
+
+    @classmethod
+    @abstractmethod
+    def describe(cls, name: str) -> BackboneSpec:
+        """Return the spec of one of this loader's names, without reading weights; raises `InputError`."""
+
+    @classmethod
+    @abstractmethod
+    def load(cls, spec: BackboneSpec, precision: str, device: str) -> Self:
+        """Return the frozen backbone of a spec on `device` ("cpu" or "cuda…"); raises `InputError`."""
 
     @abstractmethod
     def encode_images(self, pixels: Tensor) -> Tensor:
@@ -58,7 +68,7 @@ class Backbone(nn.Module, ABC):
         raise self._no_text()
 
     def tokenize_prompts(self, prompts: Sequence[Prompt]) -> PromptTokens:
-        """Return the prompts' token ids and the places of the pseudo-word; over-long prompts lose text, never a word."""
+        """Return token ids and the pseudo-word's places; an over-long prompt loses text, never a word."""
         raise self._no_text()
 
     def encode_prompts(self, prompt_tokens: PromptTokens, words: Tensor) -> Tensor:
@@ -84,11 +94,11 @@ class Backbone(nn.Module, ABC):
         return next(self.parameters()).device
 
     def fingerprint(self) -> dict[str, str]:
-        """The store fingerprint of this backbone's vectors: its spec's, at the precision it was loaded with."""
+        """The store fingerprint of this backbone's vectors: its spec's, at its own precision."""
         return self.spec.fingerprint(self.precision)
 
     def freeze(self) -> Self:
-        """Switch to evaluation for good and take the weights out of the gradient's reach; returns the backbone."""
+        """Switch to evaluation for good, take gradients from the weights, return the backbone."""
         self.frozen = True
         return self.requires_grad_(False).eval()
 
@@ -98,6 +108,6 @@ class Backbone(nn.Module, ABC):
 
     def _no_text(self) -> InputError:
         return InputError(
-            f"backbone {self.spec.name} encodes images only and has no text tower; choose one that has, such as "
-            "clip-vit-b-32, for texts and composed queries."
+            f"backbone {self.spec.name} encodes images only: for texts and composed queries choose one "
+            "with a text tower, such as clip-vit-b-32."
         )

@@ -1,8 +1,8 @@
 """A prompt with places for a pseudo-word, held by position.
 
-Every pseudo-word method (Pic2Word, SEARLE, LinCIR) writes a sentence such as "a photo of $ that is red" and replaces
-the token embedding of the placeholder. Searching a tokenised caption for the placeholder's id would also hit
-"it costs $5", so here a prompt is a tuple in which the place of the word is a value of its own.
+Every pseudo-word method (Pic2Word, SEARLE, LinCIR) writes a sentence such as "a photo of $ that is red" and
+replaces the token embedding of the placeholder. Searching a tokenised caption for the placeholder's id would
+also hit "it costs $5", so here a prompt is a tuple in which the place of the word is a value of its own.
 """
 
 import re
@@ -14,7 +14,7 @@ from mmret.errors import InputError
 
 
 class _Word(Enum):
-    """The one-member enumeration behind `WORD`: it pickles, compares by identity and has a readable `repr`."""
+    """The one-member enumeration behind `WORD`: it pickles, compares by identity and prints well."""
 
     WORD = "{word}"
 
@@ -34,8 +34,8 @@ _FIELD = re.compile(r"\{(word|text)\}")
 def fill(template: str, text: str = "") -> Prompt:
     """Put `text` into a template and keep the places of the pseudo-word.
 
-    `template` holds `{word}` (any number of times, also none) and `{text}`; everything else in it, and everything
-    in `text` (also "$", "*" or "{word}"), stays text.
+    `template` holds `{word}` (any number of times, also none) and `{text}`; everything else in it, and
+    everything in `text` (also "$", "*" or "{word}"), stays text.
     """
     pieces: list[str | Literal[_Word.WORD]] = []
     for i, piece in enumerate(_FIELD.split(template)):
@@ -47,7 +47,7 @@ def fill(template: str, text: str = "") -> Prompt:
 
 
 def _append_text(pieces: list[str | Literal[_Word.WORD]], text: str) -> None:
-    """Append `text`, merged with a preceding text so that a word split over two pieces is tokenised as one."""
+    """Append `text`, merged with a text before it: a word split over two pieces is tokenised as one."""
     if not text:
         return
     if pieces and isinstance(pieces[-1], str):
@@ -57,7 +57,7 @@ def _append_text(pieces: list[str | Literal[_Word.WORD]], text: str) -> None:
 
 
 def check_prompts(prompts: Sequence[Prompt]) -> None:
-    """Refuse a plain string, or anything but text and `WORD`, where a prompt is expected; raises `InputError`."""
+    """Raise `InputError` for a plain string, or anything but text and `WORD`, where a prompt is expected."""
     for prompt in prompts:
         if isinstance(prompt, str) or not all(isinstance(p, str) or p is WORD for p in prompt):
             raise InputError(

@@ -13,10 +13,10 @@ class BackboneSpec:
     `name` is the short name that stands in YAML and in table rows. `loader` names the module of
     `mmret.backbones` that builds the model, `architecture` and `weights` say to that loader what to build
     (`weights` is a tag, or the path of a local checkpoint), and `revision` is an immutable mark of the
-    weights' bytes. `width` is the number of features D of a vector, `pooling` says how the text tower makes
-    one vector of many tokens ("none" without a text tower). `preprocess` is a name of `preprocess.py`;
-    `image_size` is the square input's side in pixels; `mean`, `std` (per RGB channel, on [0, 1]) and
-    `interpolation` complete it. `context_length` counts tokens (0 without a text tower).
+    weights' bytes. `width` is the number of features D of a vector, `pooling` says how a tower (the
+    text tower, where there is one) makes one vector of many tokens. `preprocess` is a name of
+    `preprocess.py`; `image_size` is the square input's side in pixels; `mean`, `std` (per RGB channel,
+    on [0, 1]) and `interpolation` complete it. `context_length` counts tokens (0 without a text tower).
     """
 
     name: str
@@ -37,7 +37,7 @@ class BackboneSpec:
     def fingerprint(self, precision: str = "fp32") -> dict[str, str]:
         """What must agree between two sets of vectors before they may be compared, for an embedding store.
 
-        The short name and the path of local weights are left out: renamed or moved weights give the same vectors.
+        The short name and the path of local weights are left out: moved weights give the same vectors.
         """
         return {
             "architecture": self.architecture,

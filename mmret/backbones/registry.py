@@ -1,0 +1,120 @@
+"""From a name to a spec, and from a spec to a model.
+
+| name | what it is |
+|---|---|
+| `clip-vit-b-32`, `clip-vit-l-14`, … | OpenAI's CLIP |
+| `vit-h-14-laion2b-s32b-b79k`, `vit-b-16-siglip2-webli`, … | any pretrained tag of open_clip, by rule |
+| `open_clip:ARCH/TAG`, `open_clip:ARCH/FILE` | the same in open_clip's own words; local weights |
+| `timm:NAME`, `timm:ARCH/FILE` | an image encoder of timm (no texts) |
+| `miniature-clip` | the small CLIP that ships with the package |
+| a path | a folder with `open_clip_config.json` or `miniature.json`, or a weights file in such a folder |
+
+The modules that build models are imported when one of their names is asked for.
+"""
+
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
+
+from mmret.backbones.base import Backbone
+from mmret.backbones.nearest import nearest
+from mmret.backbones.preprocess import parse_name
+from mmret.backbones.spec import PRECISIONS, BackboneSpec
+from mmret.errors import InputError
+
+MINIATURE = "miniature-clip"
+
+_LOADERS = {
+    "open_clip": ("mmret.backbones.openclip", "OpenClipBackbone"),
+    "timm": ("mmret.backbones.timm_images", "TimmBackbone"),
+    "miniature": ("mmret.backbones.miniature", "MiniatureBackbone"),
+}
+_FOLDER_MARKS = {"open_clip_config.json": "open_clip", "miniature.json": "miniature"}
+
+
+def load_backbone(
+    name: str, *, preprocess: str | None = None, precision: str = "fp32", device: str = "cpu"
+) -> Backbone:
+    """Return the frozen backbone called `name`, with its weights, on `device`.
+
+    `preprocess` is a name of `preprocess.py`, by default the model's own. `precision` ("fp32", "bf16",
+    "fp16") is that of weights and activations: features always come out as float32. `device` is "cpu", "cuda",
+    "cuda:N" or "auto" (a GPU when there is one). Raises `InputError`.
+    """
+    if precision not in PRECISIONS:
+        raise InputError(f"unknown precision {precision!r}: use one of {', '.join(PRECISIONS)}.")
+    chosen = pick_device(device)
+    spec = resolve(name, preprocess)
+    return _loader(spec.loader).load(spec, precision, chosen)
+
+
+def resolve(name: str, preprocess: str | None = None) -> BackboneSpec:
+    """Return the spec of `name` without building the model; raises `InputError` with the nearest names."""
+    spec = _loader(_loader_of(name)).describe(name)
+    if preprocess is None:
+        return spec
+    parse_name(preprocess)
+    return replace(spec, preprocess=preprocess)
+
+
+def names() -> list[str]:
+    """Return every short name, sorted (paths, `open_clip:` and `timm:` names come on top)."""
+    from mmret.backbones.openclip_names import catalogue
+
+    return sorted([MINIATURE, *catalogue()])
+
+
+def pick_device(device: str) -> str:
+    """Return `device`, or what "auto" stands for; raises `InputError` where there is no such device."""
+    import torch
+
+    gpu = torch.cuda.is_available()
+    if device == "auto":
+        return "cuda" if gpu else "cpu"
+    kind, _, number = device.partition(":")
+    known = kind in ("cpu", "cuda") and (not number or number.isdigit())
+    if not known:
+        raise InputError(f"unknown device {device!r}: use 'cpu', 'cuda', 'cuda:N' or 'auto'.")
+    if kind == "cuda" and not gpu:
+        raise InputError(f"device {device!r} was asked for, but torch sees no GPU here: use 'cpu' or 'auto'.")
+    if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
+        raise InputError(f"device {device!r} was asked for, but there are {torch.cuda.device_count()} GPUs.")
+    return device
+
+
+def _loader(loader: str) -> type[Backbone]:
+    module, name = _LOADERS[loader]
+    found: type[Backbone] = getattr(import_module(module), name)
+    return found
+
+
+def _loader_of(name: str) -> str:
+    """Say which loader a name belongs to, without asking the loader."""
+    from mmret.backbones.openclip_names import find
+
+    prefix, colon, _ = name.partition(":")
+    if colon and prefix in ("open_clip", "timm"):
+        return prefix
+    if name == MINIATURE:
+        return "miniature"
+    if find(name) is not None:
+        return "open_clip"
+    if Path(name).exists() or "/" in name or "\\" in name:
+        return _loader_of_path(Path(name))
+    raise InputError(
+        f"unknown backbone {name!r}{nearest(name, names())}; open_clip:ARCH/TAG, timm:NAME and paths of "
+        "checkpoints work too."
+    )
+
+
+def _loader_of_path(path: Path) -> str:
+    if not path.exists():
+        raise InputError(f"{path} does not exist: a backbone's name with a slash in it is a path.")
+    folder = path if path.is_dir() else path.parent
+    for mark, loader in _FOLDER_MARKS.items():
+        if (folder / mark).is_file():
+            return loader
+    raise InputError(
+        f"{folder} holds none of {', '.join(_FOLDER_MARKS)}, which say what model the weights are for: add "
+        "one, or name the architecture as in open_clip:ViT-B-32/FILE or timm:NAME/FILE."
+    )
