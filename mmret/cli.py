@@ -24,9 +24,9 @@ COMMANDS: Final[dict[str, Command]] = {
     "test": Command("evaluate a module on its test data", "mmret.commands.training:main", True),
     "predict": Command("run a module's predictions", "mmret.commands.training:main", True),
     "search": Command("search a folder of images by image and text", "mmret.folder_search:main"),
-    "table": Command("run the missing cells of a table and print it", "mmret.tables.command:main"),
+    "table": Command("run the missing cells of a table and print it", "mmret.tables:main"),
     "demo": Command("the whole corridor on a generated benchmark, with a report", "mmret.demo:main"),
-    "miniature": Command("generate the miniature world, or check its model", "mmret.miniature_command:main"),
+    "miniature": Command("generate the miniature world, or check its model", "mmret.data.miniature.check:main"),
 }
 
 EXIT_BAD_INPUT: Final = 2
@@ -64,6 +64,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except InputError as error:
         print(f"mmret: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
-    except KeyboardInterrupt:
-        print("mmret: stopped; run the same command again to resume", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        print(f"mmret: {str(stop) or 'stopped; run the same command again to resume'}", file=sys.stderr)
         return EXIT_INTERRUPTED

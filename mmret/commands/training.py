@@ -23,7 +23,7 @@ class TrainingCLI(LightningCLI):
     """LightningCLI on `args` (the subcommand's name first), with its surprises taken out."""
 
     def __init__(self, args: Sequence[str]) -> None:
-        raising = {name: {"exit_on_error": False} for name in self.subcommands()}
+        strict = {"exit_on_error": False, "allow_abbrev": False}
         super().__init__(
             LightningModule,
             LightningDataModule,
@@ -33,7 +33,7 @@ class TrainingCLI(LightningCLI):
             seed_everything_default=DEFAULT_SEED,
             save_config_kwargs={"overwrite": True},
             trainer_defaults={"default_root_dir": "runs"},
-            parser_kwargs={"prog": "mmret", "exit_on_error": False, **raising},
+            parser_kwargs={"prog": "mmret", **strict, **{name: dict(strict) for name in self.subcommands()}},
             args=list(args),
         )
 

@@ -1,0 +1,295 @@
+"""The command `mmret`: what it imports, how it fails, and how configurations are merged."""
+
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+import yaml
+
+import mmret
+from mmret import cli
+from mmret.cli import COMMANDS, Command, main
+from mmret.errors import InputError
+from tests.toy_training import Linear
+
+QUIET = [
+    "--trainer.accelerator=cpu",
+    "--trainer.enable_progress_bar=false",
+    "--trainer.enable_model_summary=false",
+    "--trainer.max_epochs=1",
+]
+TOY = ["--model=tests.toy_training.Linear", "--data=tests.toy_training.Rows"]
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Runs leave their logs under the working directory; Lightning also meddles with Ctrl+C."""
+    monkeypatch.chdir(tmp_path)
+    handler = signal.getsignal(signal.SIGINT)
+    yield
+    signal.signal(signal.SIGINT, handler)
+    Linear.built.clear()
+
+
+@pytest.fixture
+def answer(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """A subcommand `answer` whose function the test replaces."""
+    module = ModuleType("answer_module")
+    monkeypatch.setitem(sys.modules, "answer_module", module)
+    monkeypatch.setitem(cli.COMMANDS, "answer", Command("for the test", "answer_module:run"))
+    return module
+
+
+def run(*words: str) -> Linear:
+    """The module that `mmret WORDS` built, after it has run."""
+    assert main([*words, *QUIET]) == 0
+    return Linear.built[-1]
+
+
+def config(path: str, **content: object) -> str:
+    """Write a configuration file; its name."""
+    Path(path).write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+    return path
+
+
+def toy(**init_args: object) -> dict[str, object]:
+    return {"class_path": "tests.toy_training.Linear", "init_args": init_args}
+
+
+def modules_after(statement: str) -> set[str]:
+    """Names of the modules that a fresh interpreter holds after a statement."""
+    code = f"import sys\ntry:\n    {statement}\nexcept SystemExit:\n    pass\nprint(*sys.modules)"
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    return set(output.splitlines()[-1].split())
+
+
+HEAVY = {"torch", "lightning", "faiss", "numpy", "PIL", "matplotlib", "jsonargparse"}
+
+
+def test_import_is_light() -> None:
+    assert modules_after("import mmret") & HEAVY == set()
+
+
+def test_help_is_light() -> None:
+    assert modules_after("from mmret.cli import main; main(['--help'])") & HEAVY == set()
+
+
+def test_public_names_resolve() -> None:
+    for name in mmret.__all__:
+        assert getattr(mmret, name) is not None
+        assert name in dir(mmret)
+
+
+def test_an_unknown_public_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        _ = mmret.nonsense
+
+
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["--help"])
+    assert stop.value.code == 0
+    lines = capsys.readouterr().out.splitlines()
+    for name, command in COMMANDS.items():
+        assert any(line.split() == [name, *command.summary.split()] for line in lines)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_exists(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main([name, "--help"])
+    assert stop.value.code == 0
+    assert f"mmret {name}" in capsys.readouterr().out.replace("mmret [options]", "mmret")
+
+
+def test_an_unknown_command_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["serach"])
+    assert stop.value.code == 2
+    assert "invalid choice: 'serach'" in capsys.readouterr().err
+
+
+def test_a_command_gets_the_words_after_its_name(answer: ModuleType) -> None:
+    heard: list[list[str]] = []
+    answer.run = lambda argv: heard.append(argv) or 3  # type: ignore[attr-defined, func-returns-value]
+    assert main(["answer", "--text", "at night", "-h"]) == 3
+    assert heard == [["--text", "at night", "-h"]]
+
+
+def test_bad_input_is_one_line_and_status_2(answer: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    def run(_: list[str]) -> int:
+        raise InputError("there is no folder photos/; give one that exists")
+
+    answer.run = run  # type: ignore[attr-defined]
+    assert main(["answer"]) == 2
+    assert capsys.readouterr().err == "mmret: there is no folder photos/; give one that exists\n"
+
+
+def test_an_interrupt_says_how_to_go_on(answer: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    def run(_: list[str]) -> int:
+        raise KeyboardInterrupt
+
+    answer.run = run  # type: ignore[attr-defined]
+    assert main(["answer"]) == 130
+    assert capsys.readouterr().err == "mmret: stopped; run the same command again to resume\n"
+
+
+@pytest.mark.parametrize("stage", ["fit", "validate", "test", "predict"])
+def test_every_stage_runs(stage: str) -> None:
+    assert stage in run(stage, *TOY).seen
+
+
+def test_a_run_keeps_its_config_and_may_write_it_again() -> None:
+    logger = ["--trainer.logger=CSVLogger", "--trainer.logger.save_dir=logs", "--trainer.logger.version=one"]
+    for width in (3, 5):
+        run("fit", *TOY, f"--model.width={width}", *logger)
+        saved = yaml.safe_load(Path("logs/lightning_logs/one/config.yaml").read_text(encoding="utf-8"))
+        assert saved["model"]["init_args"]["width"] == width
+
+
+def test_logs_lie_under_runs_and_seeds_repeat() -> None:
+    first, second = run("fit", *TOY), run("fit", *TOY)
+    assert torch.equal(first.layer.weight, second.layer.weight)
+    assert not torch.equal(first.layer.weight, run("fit", *TOY, "--seed_everything=1").layer.weight)
+    saved = sorted(Path("runs").rglob("config.yaml"))
+    assert [yaml.safe_load(path.read_text(encoding="utf-8"))["seed_everything"] for path in saved] == [
+        0,
+        0,
+        1,
+    ]
+
+
+def test_an_unknown_key_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    mistakes = {
+        "widht": ["fit", "--config", config("a.yaml", model=toy(widht=3)), TOY[1]],
+        "modle": ["fit", "--config", config("b.yaml", modle=toy()), *TOY],
+        "--trainer.max_epoch=1": ["fit", *TOY, "--trainer.max_epoch=1"],
+    }
+    for key, words in mistakes.items():
+        assert main(words) == 2
+        error = capsys.readouterr().err
+        assert error.startswith("mmret: ")
+        assert key in error
+        assert error.count("\n") == 1
+
+
+def test_a_missing_config_file_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", "--config", "nowhere.yaml"]) == 2
+    assert "nowhere.yaml" in capsys.readouterr().err
+
+
+def test_later_configs_win_key_by_key_but_replace_lists() -> None:
+    first = config("first.yaml", model=toy(width=3, rate=0.5, tags=["a", "b"]), data=TOY[1].split("=")[1])
+    second = config("second.yaml", model={"init_args": {"rate": 0.7, "tags": ["c"]}})
+    model = run("fit", "--config", first, "--config", second)
+    assert (model.width, model.rate, model.tags) == (3, 0.7, ["c"])
+
+
+def test_lists_grow_with_a_plus_sign() -> None:
+    first = config("first.yaml", model=toy(tags=["a"]), data=TOY[1].split("=")[1])
+    second = config("second.yaml", model={"init_args": {"tags+": ["b"]}})
+    assert run("fit", "--config", first, "--config", second, "--model.tags+=c").tags == ["a", "b", "c"]
+
+
+CHANGES = [
+    ["--config", "second.yaml"],
+    ["--model=tests.toy_training.Renamed"],
+    ["--model.class_path=tests.toy_training.Renamed"],
+]
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=["config", "option", "class_path"])
+def test_a_new_class_forgets_the_old_ones_arguments(
+    change: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    first = config("first.yaml", model=toy(width=3, rate=0.5, tags=["a"]), data=TOY[1].split("=")[1])
+    config("second.yaml", model={"class_path": "tests.toy_training.Renamed"})
+    model = run("fit", "--config", first, *change, "--model.rate=0.6")
+    assert (model.width, model.rate) == (4, 0.6)
+    (message,) = (record.message for record in caplog.records if "the class changes" in record.message)
+    assert "from tests.toy_training.Linear to tests.toy_training.Renamed" in message
+    assert "width=3, rate=0.5, tags=['a']" in message
+
+
+def test_a_nested_class_forgets_too() -> None:
+    sgd = {"class_path": "torch.optim.SGD", "init_args": {"lr": 0.5, "momentum": 0.9}}
+    first = config("first.yaml", model=toy(optimizer=sgd), data=TOY[1].split("=")[1])
+    model = run("fit", "--config", first, "--model.optimizer=torch.optim.Adam")
+    (optimizer,) = model.trainer.optimizers
+    assert isinstance(optimizer, torch.optim.Adam)
+    assert optimizer.defaults["lr"] == 0.001
+
+
+@pytest.fixture
+def checkpoint() -> str:
+    """A checkpoint of width 3 and rate .5."""
+    run("fit", *TOY, "--model.width=3", "--model.rate=0.5", "--model.tags=[a]")
+    (path,) = Path("runs").rglob("*.ckpt")
+    return str(path)
+
+
+def test_the_command_line_beats_a_checkpoint(checkpoint: str) -> None:
+    model = run("test", *TOY, f"--ckpt_path={checkpoint}", "--model.rate=0.7", "--model.tags=[b]")
+    assert (model.width, model.rate, model.tags) == (3, 0.7, ["b"])
+
+
+def test_a_config_beats_a_checkpoint(checkpoint: str) -> None:
+    given = config("given.yaml", model=toy(rate=0.7), data=TOY[1].split("=")[1], ckpt_path=checkpoint)
+    model = run("test", "--config", given)
+    assert (model.width, model.rate, model.tags) == (3, 0.7, ["a"])
+
+
+def test_the_weights_come_from_the_checkpoint(checkpoint: str) -> None:
+    weight = torch.load(checkpoint, weights_only=True)["state_dict"]["layer.weight"]
+    assert torch.equal(run("test", *TOY, f"--ckpt_path={checkpoint}").layer.weight, weight)
+
+
+def test_another_class_takes_nothing_from_a_checkpoint(checkpoint: str) -> None:
+    model = run(
+        "test", "--model=tests.toy_training.Renamed", TOY[1], f"--ckpt_path={checkpoint}", "--model.width=3"
+    )
+    assert (model.width, model.rate) == (3, 0.4)
+
+
+def test_a_checkpoint_of_another_width_is_one_sentence(
+    checkpoint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["test", *TOY, *QUIET, f"--ckpt_path={checkpoint}", "--model.width=5"]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith(f"mmret: the checkpoint {checkpoint} does not fit the model: ")
+    assert "layer.weight" in error
+    assert "[3, 3]" in error
+    assert "[5, 3]" in error
+
+
+def test_a_missing_checkpoint_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["test", *TOY, *QUIET, "--ckpt_path=nowhere.ckpt"]) == 2
+    assert (
+        capsys.readouterr().err.splitlines()[-1]
+        == "mmret: there is no checkpoint nowhere.ckpt; check --ckpt_path"
+    )
+
+
+def test_a_broken_checkpoint_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("broken.ckpt").write_bytes(b"no checkpoint")
+    assert main(["test", *TOY, *QUIET, "--ckpt_path=broken.ckpt"]) == 2
+    assert capsys.readouterr().err.startswith("mmret: cannot read the checkpoint broken.ckpt (")
+
+
+def test_ctrl_c_in_training_names_the_checkpoint_to_resume_from(capsys: pytest.CaptureFixture[str]) -> None:
+    callback = ["--trainer.callbacks+=ModelCheckpoint", "--trainer.callbacks.dirpath=kept"]
+    saving = ["--trainer.callbacks.save_last=true", "--trainer.callbacks.every_n_train_steps=1"]
+    words = ["fit", "--model=tests.toy_training.Interrupted", TOY[1], *QUIET, *callback, *saving]
+    assert main(words) == 130
+    last = Path("kept/last.ckpt").resolve()
+    assert capsys.readouterr().err.splitlines()[-1] == f"mmret: stopped; resume with --ckpt_path {last}"
+
+
+def test_ctrl_c_before_the_first_checkpoint_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", "--model=tests.toy_training.Interrupted", TOY[1], *QUIET]) == 130
+    assert capsys.readouterr().err.splitlines()[-1] == "mmret: stopped before the first checkpoint"
