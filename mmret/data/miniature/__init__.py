@@ -1,0 +1,21 @@
+"""The miniature world: generated scenes, captions, edits, a benchmark and the accuracy probes of its CLIP."""
+
+from mmret.data.miniature.world import (
+    CaptionedScenes,
+    MiniatureImages,
+    caption_edits,
+    miniature_benchmark,
+    scene_queries,
+    text_triplets,
+    training_captions,
+)
+
+__all__ = [
+    "CaptionedScenes",
+    "MiniatureImages",
+    "caption_edits",
+    "miniature_benchmark",
+    "scene_queries",
+    "text_triplets",
+    "training_captions",
+]

@@ -1,0 +1,30 @@
+"""Losses as pure functions on tensors; what gathers across devices or holds parameters lives in `methods`."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def symmetric_contrastive(first: Tensor, second: Tensor, scale: Tensor | float) -> Tensor:
+    """CLIP's objective: the mean of both directions' cross-entropy over a batch of matching pairs.
+
+    Args:
+        first, second: L2-normalised features [B, D]; row i of one belongs to row i of the other, every other
+            row is a negative.
+        scale: The factor on cosine similarities (the inverse temperature).
+
+    Returns:
+        A scalar. (Radford et al., arXiv 2103.00020, figure 3.)
+    """
+    logits = scale * first @ second.T
+    labels = torch.arange(len(logits), device=logits.device)
+    return (F.cross_entropy(logits, labels) + F.cross_entropy(logits.T, labels)) / 2
+
+
+def masked_reconstruction(masked: Tensor, original: Tensor) -> Tensor:
+    """LinCIR's self-masking loss: the mean squared error between **un-normalised** text features [B, D].
+
+    `masked` is the caption with its keywords replaced by the pseudo-word, `original` the caption as it was.
+    (Gu et al., arXiv 2312.01998; the official code compares projected, un-normalised features.)
+    """
+    return F.mse_loss(masked, original)

@@ -1,0 +1,7 @@
+"""The methods as Lightning modules: names and numbers in `__init__`, weights in `configure_model`."""
+
+from mmret.methods.contrastive import ContrastivePretraining
+from mmret.methods.lincir import LinCIR
+from mmret.methods.zero_shot_cir import ZeroShotCIR
+
+__all__ = ["ContrastivePretraining", "LinCIR", "ZeroShotCIR"]
