@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
-from torch.utils.data import Dataset
 
 from mmret.data import records
 from mmret.data.images import ImageSource
@@ -41,8 +40,8 @@ _TRIPLET_COLUMNS = (
 )
 
 
-class Captions(Dataset[str]):
-    """A text-only dataset of captions."""
+class Captions:
+    """A map-style dataset of captions, text only."""
 
     def __init__(self, texts: Iterable[str]) -> None:
         self._texts = tuple(texts)
@@ -78,7 +77,7 @@ class Captions(Dataset[str]):
         return f"Captions({len(self):,} texts)"
 
 
-class CaptionedImages(Dataset[tuple[Image.Image, str]]):
+class CaptionedImages:
     """A map-style dataset of (PIL image, caption): one item a caption, so an image with two comes twice."""
 
     def __init__(self, images: ImageSource, captions: Iterable[ImageCaptions]) -> None:

@@ -1,0 +1,316 @@
+"""Lightning DataModules: captioned images, captions alone, and a benchmark's queries and gallery.
+
+They hold names and numbers only, so building one from a config is cheap; files are read in `setup`. A source
+is one text: `miniature` (the generated world), `folder:PATH` (see `mmret.data.annotated_folder`) or, for
+captions alone, a file of them.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol, TypedDict, TypeVar, cast
+
+import torch
+from lightning.pytorch import LightningDataModule
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, DistributedSampler, Subset
+
+from mmret.backbones import resolve
+from mmret.backbones.preprocess import build_transform
+from mmret.data.annotated_folder import load_captioned_images, split_captions
+from mmret.data.benchmark import Benchmark
+from mmret.data.captions import Captions
+from mmret.data.images import ImageSource
+from mmret.errors import InputError
+
+Transform = Callable[[Image.Image], Tensor]
+Item = TypeVar("Item")
+Item_co = TypeVar("Item_co", covariant=True)
+_FOLDER = "folder:"
+
+
+class MapStyle(Protocol[Item_co]):
+    """What a torch DataLoader reads by index."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int, /) -> Item_co: ...
+
+
+class CaptionedBatch(TypedDict):
+    """`pixels` float32 [B, 3, H, W] and B captions."""
+
+    pixels: Tensor
+    captions: list[str]
+
+
+class CaptionBatch(TypedDict):
+    """B captions."""
+
+    captions: list[str]
+
+
+class ImageBatch(TypedDict):
+    """B image ids and `pixels` float32 [B, 3, H, W]."""
+
+    ids: list[str]
+    pixels: Tensor
+
+
+class QueryIndices(TypedDict):
+    """`indices` int64 [B] of queries in the benchmark's order."""
+
+    indices: Tensor
+
+
+class TransformedPairs:
+    """Pairs (image, caption) with the image as a backbone's input, float32 [3, H, W]."""
+
+    def __init__(self, pairs: MapStyle[tuple[Image.Image, str]], transform: Transform) -> None:
+        self.pairs, self.transform = pairs, transform
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, str]:
+        image, caption = self.pairs[index]
+        return self.transform(image), caption
+
+
+class TransformedImages:
+    """Images by id, as (id, float32 [3, H, W])."""
+
+    def __init__(self, images: ImageSource, ids: Sequence[str], transform: Transform) -> None:
+        self.images, self.ids, self.transform = images, tuple(ids), transform
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: int) -> tuple[str, Tensor]:
+        return self.ids[index], self.transform(self.images.read(self.ids[index]))
+
+
+class _BatchedDataModule(LightningDataModule):
+    """The settings that all modules share, and how their loaders are made."""
+
+    def __init__(self, batch_size: int, num_workers: int, seed: int) -> None:
+        super().__init__()
+        self.batch_size, self.num_workers, self.seed = batch_size, num_workers, seed
+
+    def transform_for(self, backbone: str | None, preprocess: str | None) -> Transform:
+        """The preprocessing of a named backbone, or of the module that is being trained."""
+        module = self.trainer.lightning_module if self.trainer else None
+        name = backbone or (module.hparams.get("backbone") if module else None)
+        if not isinstance(name, str):
+            raise InputError(f"{type(self).__name__} knows no backbone; give it one: `backbone: NAME`.")
+        spec = resolve(name, preprocess)
+        return build_transform(spec.preprocess, spec.image_size, spec.mean, spec.std, spec.interpolation)
+
+    def loader(
+        self,
+        dataset: MapStyle[Item],
+        collate: Callable[[list[Item]], Any] | None = None,
+        *,
+        shuffle: bool = False,
+    ) -> DataLoader[Item]:
+        """Batches in a fixed order, or shuffled by (seed, epoch) alone: a resumed run goes on where it was.
+
+        A shuffled loader leaves out the last batch where it is not full: a contrastive loss is comparable
+        only between batches of one size.
+        """
+        torch_dataset = cast("Dataset[Item]", dataset)
+        sampler: DistributedSampler[Item] | None = None
+        if shuffle:
+            world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
+            sampler = DistributedSampler(torch_dataset, world, rank, seed=self.seed)
+        full_batches = sampler is not None and len(sampler) >= self.batch_size
+        return DataLoader(
+            torch_dataset,
+            batch_size=self.batch_size,
+            sampler=sampler,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            pin_memory=torch.cuda.is_available(),
+            collate_fn=collate,
+            drop_last=full_batches,
+        )
+
+    def held_out(self, dataset: MapStyle[Item], count: int) -> tuple[Subset[Item], Subset[Item]]:
+        """(train, validation): `count` items, drawn by the seed, are kept for validation."""
+        total = len(dataset)
+        if not 0 <= count < total:
+            raise InputError(f"held_out is {count:,}, which leaves nothing of {total:,} items to train on.")
+        order = torch.randperm(total, generator=torch.Generator().manual_seed(self.seed)).tolist()
+        items = cast("Dataset[Item]", dataset)
+        return Subset(items, sorted(order[count:])), Subset(items, sorted(order[:count]))
+
+
+class CaptionedImagesDataModule(_BatchedDataModule):
+    """Captioned images, for `ContrastivePretraining`: batches are `CaptionedBatch`.
+
+    Args:
+        source: `miniature`, or `folder:PATH` with its `captions.jsonl`.
+        backbone: Name whose preprocessing is applied; by default that of the trained module.
+        preprocess: Another preprocessing than the backbone's own, by name.
+        batch_size: Pairs a batch and device.
+        pairs: How many training pairs the miniature world draws; a folder has its own.
+        held_out: Pairs kept for validation.
+        num_workers: Processes that read images; 0 reads in the main process.
+        seed: Of the order and of what is held out.
+    """
+
+    def __init__(
+        self,
+        source: str = "miniature",
+        backbone: str | None = None,
+        preprocess: str | None = None,
+        batch_size: int = 256,
+        pairs: int = 100_000,
+        held_out: int = 1_024,
+        num_workers: int = 0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(batch_size, num_workers, seed)
+        # Not to the logger: there, `backbone` may not differ from the module's own hyper-parameter.
+        self.save_hyperparameters(logger=False)
+
+    def setup(self, stage: str | None = None) -> None:
+        """Open the source and set `train` and `val`."""
+        transform = self.transform_for(self.hparams["backbone"], self.hparams["preprocess"])
+        train, val = self.held_out(self._pairs(), self.hparams["held_out"])
+        self.train, self.val = TransformedPairs(train, transform), TransformedPairs(val, transform)
+
+    def train_dataloader(self) -> DataLoader[tuple[Tensor, str]]:
+        """Shuffled batches."""
+        return self.loader(self.train, collate_captioned, shuffle=True)
+
+    def val_dataloader(self) -> DataLoader[tuple[Tensor, str]]:
+        """The pairs that were held out, in order."""
+        return self.loader(self.val, collate_captioned)
+
+    def _pairs(self) -> MapStyle[tuple[Image.Image, str]]:
+        source: str = self.hparams["source"]
+        if source == "miniature":
+            from mmret.data.miniature import CaptionedScenes
+
+            return CaptionedScenes(self.hparams["pairs"] + self.hparams["held_out"])
+        if source.startswith(_FOLDER):
+            return load_captioned_images(source.removeprefix(_FOLDER))
+        raise InputError(f"source is {source!r}; captioned images come from 'miniature' or 'folder:PATH'.")
+
+
+class CaptionsDataModule(_BatchedDataModule):
+    """Captions alone, for methods that train on text (LinCIR): batches are `CaptionBatch`.
+
+    Args:
+        source: `miniature`, `folder:PATH` (its train captions), or a `.txt`, `.json` or `.jsonl` file.
+        batch_size: Captions a batch and device.
+        captions: How many captions the miniature world writes; files have their own.
+        held_out: Captions kept for validation.
+        num_workers: Processes that read; text needs none.
+        seed: Of the order and of what is held out.
+    """
+
+    def __init__(
+        self,
+        source: str = "miniature",
+        batch_size: int = 512,
+        captions: int = 100_000,
+        held_out: int = 1_024,
+        num_workers: int = 0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(batch_size, num_workers, seed)
+        self.save_hyperparameters(logger=False)
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read the source and set `train` and `val`."""
+        self.train, self.val = self.held_out(self._captions(), self.hparams["held_out"])
+
+    def train_dataloader(self) -> DataLoader[str]:
+        """Shuffled batches."""
+        return self.loader(self.train, collate_captions, shuffle=True)
+
+    def val_dataloader(self) -> DataLoader[str]:
+        """The captions that were held out, in order."""
+        return self.loader(self.val, collate_captions)
+
+    def _captions(self) -> Captions:
+        source: str = self.hparams["source"]
+        if source == "miniature":
+            from mmret.data.miniature import training_captions
+
+            return Captions(training_captions(self.hparams["captions"] + self.hparams["held_out"]))
+        if source.startswith(_FOLDER):
+            records = split_captions(source.removeprefix(_FOLDER))
+            return Captions(text for record in records for text in record.texts)
+        if not Path(source).is_file():
+            raise InputError(
+                f"source is {source!r}: neither 'miniature', 'folder:PATH' nor a file of captions."
+            )
+        return Captions.read(source)
+
+
+class BenchmarkDataModule(_BatchedDataModule):
+    """A benchmark for `ZeroShotCIR`: two loaders, images (`ImageBatch`) and queries (`QueryIndices`).
+
+    Args:
+        benchmark: A name for `mmret.load_benchmark`: `miniature`, `emoji`, `folder:PATH`, …
+        split: Its split.
+        root: Folder of the data, for benchmarks that need one.
+        backbone: Name whose preprocessing is applied; by default that of the tested module.
+        preprocess: Another preprocessing than the backbone's own, by name.
+        batch_size: Images or queries a batch and device.
+        num_workers: Processes that read images; 0 reads in the main process.
+    """
+
+    benchmark: Benchmark
+
+    def __init__(
+        self,
+        benchmark: str = "miniature",
+        split: str = "test",
+        root: str | None = None,
+        backbone: str | None = None,
+        preprocess: str | None = None,
+        batch_size: int = 64,
+        num_workers: int = 0,
+    ) -> None:
+        super().__init__(batch_size, num_workers, seed=0)
+        self.save_hyperparameters(logger=False)
+
+    def setup(self, stage: str | None = None) -> None:
+        """Load the benchmark and the preprocessing."""
+        from mmret.data import load_benchmark
+
+        self.benchmark = load_benchmark(*(self.hparams[name] for name in ("benchmark", "split", "root")))
+        self.transform = self.transform_for(self.hparams["backbone"], self.hparams["preprocess"])
+
+    def test_dataloader(self) -> list[DataLoader[Any]]:
+        """[every gallery and reference image once, every query's index], both in order."""
+        benchmark = self.benchmark
+        ids = tuple(dict.fromkeys((*benchmark.gallery, *benchmark.references.values())))
+        images = TransformedImages(benchmark.images, ids, self.transform)
+        indices = range(len(benchmark.queries))
+        return [self.loader(images, collate_images), self.loader(indices, collate_indices)]
+
+
+def collate_captioned(items: list[tuple[Tensor, str]]) -> CaptionedBatch:
+    """Pairs to one batch."""
+    pixels, captions = zip(*items, strict=True)
+    return {"pixels": torch.stack(pixels), "captions": list(captions)}
+
+
+def collate_captions(items: list[str]) -> CaptionBatch:
+    """Texts to one batch."""
+    return {"captions": items}
+
+
+def collate_images(items: list[tuple[str, Tensor]]) -> ImageBatch:
+    """Images with ids to one batch."""
+    ids, pixels = zip(*items, strict=True)
+    return {"ids": list(ids), "pixels": torch.stack(pixels)}
+
+
+def collate_indices(items: list[int]) -> QueryIndices:
+    """Query indices to one batch."""
+    return {"indices": torch.tensor(items, dtype=torch.int64)}
