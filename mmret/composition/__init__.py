@@ -2,21 +2,31 @@
 
 from mmret.composition.composers import CaptionEdit, Composer, ImageOnly, PseudoWord, Sum, TextOnly
 from mmret.composition.features import ComposedFeatures, QueryBatch, concatenate, l2_normalise
+from mmret.composition.grid import GRIDS, PAPER_GRID, PLAIN_FUSION, Grid
 from mmret.composition.pdv import PDV, automatic_alpha_image, prompt_directional_vectors
 from mmret.composition.phi import MappingNetwork, load_phi, save_phi
 from mmret.composition.registry import COMPOSERS, composer_from_spec
+from mmret.composition.selection import SweepResult, select
+from mmret.composition.sweep import QueryRankings, Sweep, sweep
 
 __all__ = [
     "COMPOSERS",
+    "GRIDS",
+    "PAPER_GRID",
     "PDV",
+    "PLAIN_FUSION",
     "CaptionEdit",
     "ComposedFeatures",
     "Composer",
+    "Grid",
     "ImageOnly",
     "MappingNetwork",
     "PseudoWord",
     "QueryBatch",
+    "QueryRankings",
     "Sum",
+    "Sweep",
+    "SweepResult",
     "TextOnly",
     "automatic_alpha_image",
     "composer_from_spec",
@@ -25,4 +35,6 @@ __all__ = [
     "load_phi",
     "prompt_directional_vectors",
     "save_phi",
+    "select",
+    "sweep",
 ]

@@ -1,0 +1,144 @@
+"""PDV's knobs chosen on one split, to be reported on another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from mmret.composition.pdv import PDV
+from mmret.composition.sweep import QueryRankings, Sweep
+from mmret.errors import InputError
+
+Doubles = NDArray[np.float64]
+
+Measure = Callable[[QueryRankings], Doubles]
+"""What a query's rankings are worth under each setting: [S], higher is better."""
+
+Split = tuple[str, str]
+"""A benchmark's name and a split of it: ("miniature", "val")."""
+
+PROGRESS_AFTER_S = 5.0
+
+
+@dataclass(frozen=True, eq=False)
+class SweepResult:
+    """A whole grid's values of one metric, and the setting chosen by them.
+
+    Attributes:
+        metric: name of the metric.
+        selected_on: where the values were measured.
+        reported_on: where the chosen setting may be reported; never the same.
+        queries: how many queries the values are means over.
+        settings: S settings.
+        beta: float64 [S].
+        gamma: float64 [S], (1 − β)·α_image + β·α_text; the mean over queries where α_image is automatic.
+        values: float64 [S], the mean of the metric over the queries.
+    """
+
+    metric: str
+    selected_on: Split
+    reported_on: Split
+    queries: int
+    settings: tuple[PDV, ...]
+    beta: Doubles
+    gamma: Doubles
+    values: Doubles
+
+    @property
+    def best(self) -> PDV:
+        """The setting with the highest value; of equal ones the nearest to the base method, β = γ = 1."""
+        return self.settings[self._best_row]
+
+    @property
+    def best_value(self) -> float:
+        """The value of `best`."""
+        return float(self.values[self._best_row])
+
+    @property
+    def _best_row(self) -> int:
+        distance = np.abs(self.beta - 1) + np.abs(self.gamma - 1)
+        # Means of equal values may differ by the rounding of a sum.
+        return int(np.lexsort((distance, -self.values.round(12)))[0])
+
+    def heat_map(self, gamma_step: float = 0.1) -> tuple[Doubles, Doubles, Doubles]:
+        """β [b], γ [g] and the values [b, g] over them, for a picture.
+
+        γ takes many values on a grid of α's, so it is rounded to multiples of `gamma_step`; a cell holds its
+        best setting's value, NaN where it has none.
+        """
+        betas, rows = np.unique(self.beta.round(9), return_inverse=True)
+        steps = np.rint(self.gamma / gamma_step).astype(np.int64)
+        first, last = int(steps.min()), int(steps.max())
+        cells = np.full((len(betas), last - first + 1), np.nan)
+        np.fmax.at(cells, (rows, steps - first), self.values)
+        gammas: Doubles = np.arange(first, last + 1) * np.float64(gamma_step)
+        return betas, gammas, cells
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for a JSON record; `from_dict` reads them back."""
+        return {
+            "metric": self.metric,
+            "selected_on": list(self.selected_on),
+            "reported_on": list(self.reported_on),
+            "queries": self.queries,
+            "best": str(self.best),
+            "best_value": self.best_value,
+            "settings": [str(setting) for setting in self.settings],
+            "beta": self.beta.tolist(),
+            "gamma": self.gamma.tolist(),
+            "values": self.values.tolist(),
+        }
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> SweepResult:
+        """What `to_dict` wrote."""
+        name, split = record["selected_on"]
+        other_name, other_split = record["reported_on"]
+        return cls(
+            record["metric"],
+            (name, split),
+            (other_name, other_split),
+            record["queries"],
+            tuple(PDV.from_spec(text) for text in record["settings"]),
+            *(np.array(record[key], np.float64) for key in ("beta", "gamma", "values")),
+        )
+
+
+def select(
+    sweep: Sweep, metric: str, measure: Measure, *, selected_on: Split, reported_on: Split
+) -> SweepResult:
+    """Measure every setting of a sweep, and choose the best.
+
+    The paper chooses the best of three trials with no held-out data; here the setting is chosen on one split
+    and reported on another, and both are named before anything is computed.
+
+    Args:
+        sweep: from `mmret.composition.sweep`, over the queries of the split to select on. It is consumed
+            query by query, so that no ranking is kept.
+        metric: name of the metric, for the record.
+        measure: that metric of one query's rankings.
+        selected_on: benchmark and split of the sweep's queries.
+        reported_on: benchmark and split on which the result will be used.
+
+    Raises:
+        InputError: if the two splits are the same, or `measure` does not give a finite value per setting.
+    """
+    if selected_on == reported_on:
+        raise InputError(
+            f"PDV would be selected and reported on {' '.join(selected_on)}; select it on another split, "
+            "such as val."
+        )
+    total = np.zeros(len(sweep.settings))
+    for rankings in tqdm(sweep, desc=f"sweep of {len(sweep.settings):,} settings", delay=PROGRESS_AFTER_S):
+        values = np.asarray(measure(rankings), np.float64)
+        if values.shape != total.shape or not np.isfinite(values).all():
+            raise InputError(f"{metric} of query {rankings.query_id!r} is not one finite value per setting.")
+        total += values
+    gamma = sweep.gamma.mean(axis=1)
+    means = total / len(sweep)
+    return SweepResult(metric, selected_on, reported_on, len(sweep), sweep.settings, sweep.beta, gamma, means)
