@@ -1,14 +1,13 @@
 """What every backbone is to the rest of the house."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple, Self
 
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
-from mmret.backbones.preprocess import build_transform
+from mmret.backbones.preprocess import Preprocess, build_transform
 from mmret.backbones.prompt import Prompt
 from mmret.backbones.spec import BackboneSpec
 from mmret.errors import InputError
@@ -39,7 +38,7 @@ class Backbone(nn.Module, ABC):
     def __init__(self, spec: BackboneSpec, precision: str = "fp32") -> None:
         super().__init__()
         self.spec = spec
-        self.transform: Callable[[Image.Image], Tensor] = build_transform(
+        self.transform: Preprocess = build_transform(
             spec.preprocess, spec.image_size, spec.mean, spec.std, spec.interpolation
         )
         self.precision = precision
@@ -101,6 +100,11 @@ class Backbone(nn.Module, ABC):
         """Switch to evaluation for good, take gradients from the weights, return the backbone."""
         self.frozen = True
         return self.requires_grad_(False).eval()
+
+    def unfreeze(self) -> Self:
+        """Give the weights back to the gradient and follow the parent's mode, to train them; returns the backbone."""
+        self.frozen = False
+        return self.requires_grad_(True)
 
     def train(self, mode: bool = True) -> Self:
         """Change the mode, unless frozen: a parent's `train()` must not wake dropout in a frozen backbone."""

@@ -16,6 +16,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from PIL import Image
 from torch import Tensor
 from torchvision.transforms import InterpolationMode, functional
@@ -24,6 +25,7 @@ from mmret.errors import InputError
 
 _INTERPOLATIONS = {"bicubic": InterpolationMode.BICUBIC, "bilinear": InterpolationMode.BILINEAR}
 _NAME = re.compile(r"(center-crop|squash|letterbox)|(center-crop|target-pad)-(\d+(?:\.\d+)?)")
+_LARGEST_STEP = 2**28  # pixels
 
 
 @dataclass(frozen=True)
@@ -38,10 +40,19 @@ class Preprocess:
 
     def __call__(self, image: Image.Image) -> Tensor:
         """Return the image as a float32 tensor [3, size, size], normalised by channel."""
+        return self.normalise(self.pixels(image))
+
+    def pixels(self, image: Image.Image) -> Tensor:
+        """Return the geometry's half, uint8 [3, size, size]: a quarter of the bytes to pass around."""
         family, number = parse_name(self.name)
         square = _GEOMETRY[family](image, self.size, number, _INTERPOLATIONS[self.interpolation])
-        pixels = functional.to_tensor(square.convert("RGB"))
-        normalised: Tensor = functional.normalize(pixels, self.mean, self.std, inplace=True)
+        pixels: Tensor = functional.pil_to_tensor(square.convert("RGB"))
+        return pixels
+
+    def normalise(self, pixels: Tensor) -> Tensor:
+        """Return the arithmetic's half, float32 of `pixels` uint8 [..., 3, H, W], on their device."""
+        unit = pixels.to(torch.float32).div_(255)
+        normalised: Tensor = functional.normalize(unit, list(self.mean), list(self.std), inplace=True)
         return normalised
 
 
@@ -81,8 +92,9 @@ def _in_range(family: str, number: float) -> bool:
 
 def _center_crop(image: Image.Image, size: int, fraction: float, resample: InterpolationMode) -> Image.Image:
     """Shorter side to ⌊size / fraction⌋, then the central square (CLIP's own with fraction 1)."""
-    resized = functional.resize(image, math.floor(size / fraction), resample)
-    cropped: Image.Image = functional.center_crop(resized, size)
+    side = math.floor(size / fraction)
+    _require_area(image, side, side * max(image.size) / min(image.size))
+    cropped: Image.Image = functional.center_crop(functional.resize(image, side, resample), size)
     return cropped
 
 
@@ -93,11 +105,20 @@ def _target_pad(image: Image.Image, size: int, ratio: float, resample: Interpola
     leaves the image one pixel narrower than the ratio asks for.
     """
     width, height = image.size
-    if max(width, height) / min(width, height) >= ratio:
-        wanted = max(width, height) / ratio
+    wanted = max(width, height) / ratio
+    if min(width, height) <= wanted:
+        _require_area(image, wanted, max(width, height))
         across, down = max(int((wanted - width) / 2), 0), max(int((wanted - height) / 2), 0)
         image = functional.pad(image, [across, down, across, down], 0)
     return _center_crop(image, size, 1, resample)
+
+
+def _require_area(image: Image.Image, width: float, height: float) -> None:
+    """Refuse an image so long and thin that a step of its preprocessing would fill the memory."""
+    if width * height > _LARGEST_STEP:
+        raise InputError(
+            f"an image of {image.width} × {image.height} pixels is too long and thin to be scaled: crop it."
+        )
 
 
 def _squash(image: Image.Image, size: int, _: float, resample: InterpolationMode) -> Image.Image:

@@ -7,7 +7,7 @@
 | `open_clip:ARCH/TAG`, `open_clip:ARCH/FILE` | the same in open_clip's own words; local weights |
 | `timm:NAME`, `timm:ARCH/FILE` | an image encoder of timm (no texts) |
 | `miniature-clip` | the small CLIP that ships with the package |
-| a path | a folder with `open_clip_config.json` or `miniature.json`, or a weights file in such a folder |
+| a path | a folder with `open_clip_config.json`, or a weights file in such a folder |
 
 The modules that build models are imported when one of their names is asked for.
 """
@@ -29,7 +29,7 @@ _LOADERS = {
     "timm": ("mmret.backbones.timm_images", "TimmBackbone"),
     "miniature": ("mmret.backbones.miniature", "MiniatureBackbone"),
 }
-_FOLDER_MARKS = {"open_clip_config.json": "open_clip", "miniature.json": "miniature"}
+_FOLDER_MARKS = {"open_clip_config.json": "open_clip"}
 
 
 def load_backbone(
@@ -37,9 +37,9 @@ def load_backbone(
 ) -> Backbone:
     """Return the frozen backbone called `name`, with its weights, on `device`.
 
-    `preprocess` is a name of `preprocess.py`, by default the model's own. `precision` ("fp32", "bf16",
-    "fp16") is that of weights and activations: features always come out as float32. `device` is "cpu", "cuda",
-    "cuda:N" or "auto" (a GPU when there is one). Raises `InputError`.
+    `preprocess` is a name of `preprocess.py`, by default the model's own. `precision` ("fp32", "bf16" or
+    "fp16") is that of weights and activations: features always come out as float32. `device` is "cpu",
+    "cuda", "cuda:N" or "auto" (a GPU when there is one). Raises `InputError`.
     """
     if precision not in PRECISIONS:
         raise InputError(f"unknown precision {precision!r}: use one of {', '.join(PRECISIONS)}.")

@@ -1,13 +1,52 @@
-"""Images by id: what the encoders read from."""
+"""Images by id, and the one way an image file is read.
 
+An image comes out as 8-bit RGB, upright, first frame only:
+
+- EXIF orientation is applied; a broken EXIF block counts as none.
+- Transparency is composed on **white** (dropping it, as `convert("RGB")` does, shows whatever colour lies
+  under transparent pixels, mostly black).
+- 16-bit grey keeps its upper 8 bits, as Pillow does for 16-bit colour. Floating point and 32-bit integers are
+  refused: nothing says which value is white.
+- More than `MAX_PIXELS` are refused before they are decoded.
+
+Files are decoded in full. A JPEG decoder can also shrink by 2, 4 or 8 while it decodes, several times faster,
+but the pixels (and so the vectors) are then others: published preprocessings do not do that.
+"""
+
+import os
+import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Protocol
 
-from PIL import Image
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from mmret.errors import InputError
+
+MAX_PIXELS = 178_956_970
+"""The largest image that is decoded, in pixels (twice what Pillow warns at; half a gigabyte of RGB)."""
+
+SUFFIXES = frozenset({
+    ".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpeg", ".jpg", ".pbm",
+    ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp",
+})  # fmt: skip
+"""Which files of a folder are images, by the end of their name (any case)."""
+
+_ORIENTATION = 0x0112
+_TURNS: dict[object, Image.Transpose] = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 class ImageSource(Protocol):
-    """A gallery: something that reads an image by its id."""
+    """A gallery: something that reads an image by its id. It is pickled into worker processes."""
 
     @property
     def ids(self) -> Sequence[str]:
@@ -21,3 +60,118 @@ class ImageSource(Protocol):
     def stamp(self, id: str) -> str:
         """Return a short text that changes when the image changes (cheap: no decoding)."""
         ...
+
+
+class FolderImages:
+    """The image files under a folder, at any depth; ids are paths relative to it, with "/", sorted.
+
+    Files and folders whose names begin with a dot are passed over. Raises `InputError` if there is no image.
+    """
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root)
+        if not self.root.is_dir():
+            raise InputError(f"the image folder {self.root} does not exist.")
+        self._ids = sorted(_image_files(self.root))
+        if not self._ids:
+            raise InputError(f"no images under {self.root} (files ending in {' '.join(sorted(SUFFIXES))}).")
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """Relative POSIX paths, sorted."""
+        return self._ids
+
+    def read(self, id: str) -> Image.Image:
+        """Return the image, RGB; raises `InputError`."""
+        return read_image(self.root / id)
+
+    def stamp(self, id: str) -> str:
+        """Return the file's size in bytes and modification time in nanoseconds; raises `InputError`."""
+        path = self.root / id
+        try:
+            stat = path.stat()
+        except OSError as error:
+            raise InputError(f"the image {path} cannot be read ({error.strerror}).") from error
+        return f"{stat.st_size}-{stat.st_mtime_ns}"
+
+
+def read_image(path: str | Path) -> Image.Image:
+    """Return an image file as 8-bit RGB, upright, first frame: see this module's text for the rules.
+
+    Raises `InputError` that names the file and the cause: missing, empty, no image, truncated, too large, a
+    pixel format without a defined white.
+    """
+    path = Path(path)
+    _require_bytes(path)
+    try:
+        # Between Pillow's warning and its error an image is large, but welcome.
+        with warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning):
+            return _decode(path)
+    except InputError:
+        raise
+    except UnidentifiedImageError as error:
+        raise InputError(f"{path} is no image of a format that is known here.") from error
+    except Image.DecompressionBombError as error:
+        raise InputError(_too_large(path)) from error
+    except Exception as error:  # on damaged files decoders raise anything, from struct.error to KeyError
+        raise InputError(f"the image {path} is damaged ({error or type(error).__name__}).") from error
+
+
+def _require_bytes(path: Path) -> None:
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        raise InputError(f"the image {path} cannot be read ({error.strerror}).") from error
+    if path.is_dir():
+        raise InputError(f"{path} is a folder, not an image.")
+    if size == 0:
+        raise InputError(f"the image {path} is an empty file.")
+
+
+def _decode(path: Path) -> Image.Image:
+    with Image.open(path) as image:
+        if image.width * image.height > MAX_PIXELS:
+            raise InputError(_too_large(path))
+        image.load()
+        turn = _TURNS.get(_orientation(image))
+        rgb = _rgb(image, path)
+        return rgb if turn is None else rgb.transpose(turn)
+
+
+def _orientation(image: Image.Image) -> object:
+    """Return EXIF's orientation, 1 (upright) where there is none that can be read."""
+    try:
+        return image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # a broken EXIF block does not make the picture unusable
+        return 1
+
+
+def _rgb(image: Image.Image, path: Path) -> Image.Image:
+    """Return the loaded image in RGB; what has more than 8 bits, or transparency, takes its own way."""
+    if image.mode.startswith("I") or image.mode == "F":
+        return _from_deep_grey(image, path)
+    if image.has_transparency_data:
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
+    return image.convert("RGB")
+
+
+def _from_deep_grey(image: Image.Image, path: Path) -> Image.Image:
+    values = np.asarray(image)
+    if image.mode == "F" or values.min() < 0 or values.max() > 0xFFFF:
+        raise InputError(f"the image {path} has pixels beyond 16 bits: nothing says which value is white.")
+    return Image.fromarray((values >> 8).astype(np.uint8)).convert("RGB")
+
+
+def _too_large(path: Path) -> str:
+    return f"the image {path} has more than {MAX_PIXELS:,} pixels: shrink it first."
+
+
+def _image_files(root: Path) -> list[str]:
+    found = []
+    for folder, subfolders, files in os.walk(root):
+        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+        for name in files:
+            if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES:
+                found.append(Path(folder, name).relative_to(root).as_posix())
+    return found

@@ -1,0 +1,266 @@
+"""Images and texts → vectors, in bounded memory, into a store that survives a kill."""
+
+import os
+import time
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple, NoReturn, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+from mmret.backbones.base import Backbone
+from mmret.backbones.preprocess import Preprocess
+from mmret.data.images import ImageSource
+from mmret.errors import InputError
+from mmret.retrieval.store import EmbeddingStore
+
+Vectors = NDArray[np.float32]
+
+_FLUSH_ROWS = 8192
+_FLUSH_SECONDS = 30.0
+_NAMED = 10  # so many broken images are named, the rest counted
+_FEW_IMAGES = 256  # reading so many takes about as long as starting worker processes
+
+
+def embed_images(
+    backbone: Backbone,
+    images: ImageSource,
+    ids: Sequence[str] | None = None,
+    *,
+    store: EmbeddingStore | None = None,
+    batch_size: int = 64,
+    workers: int | None = None,
+    progress: bool = True,
+    on_error: Literal["raise", "skip"] = "raise",
+) -> Vectors:
+    """Return the un-normalised features float32 [N, D] of images, in the order of `ids` (by default: all).
+
+    With a `store`, only what it lacks, or holds under another stamp, is encoded; vectors are written at least
+    twice a minute, and a killed run resumes from there. Without one they stay in memory. `workers` processes
+    read ahead (by default as many as decoding is likely to need; 0 reads in this process).
+
+    Images that cannot be read never stop the others. When everything else is encoded and stored they are
+    counted and the first ten named: in an `InputError`, or, with `on_error="skip"`, in a warning. Their rows
+    are then NaN, which no index accepts, so that a smaller gallery is always somebody's decision.
+    """
+    wanted = list(images.ids if ids is None else ids)
+    target: _Target = _Memory(backbone.spec.width) if store is None else store
+    todo, failures = _outstanding(images, list(dict.fromkeys(wanted)), store)
+    loader = _loader(backbone, images, list(todo), batch_size, workers)
+    with _Writer(target, todo) as writer, _bar(len(todo), backbone, progress) as bar:
+        for batch in _encoded(backbone, loader):
+            writer.write(batch.ids, batch.vectors)
+            failures |= batch.failures
+            bar.update(len(batch.ids) + len(batch.failures))
+    _report(failures, len(wanted), on_error)
+    return _rows(target, wanted, failures, backbone.spec.width)
+
+
+def embed_texts(
+    backbone: Backbone, texts: Sequence[str], *, batch_size: int = 256, progress: bool = False
+) -> Vectors:
+    """Return the un-normalised features float32 [N, D] of texts. Over-long ones are cut, with one warning."""
+    tokens = backbone.tokenize(texts)
+    vectors = np.empty((len(texts), backbone.spec.width), dtype=np.float32)
+    with _bar(len(texts), backbone, progress, unit="text") as bar, torch.no_grad():
+        for start in range(0, len(texts), batch_size):
+            rows = slice(start, start + batch_size)
+            vectors[rows] = backbone.encode_text(tokens[rows]).cpu().numpy()
+            bar.update(len(tokens[rows]))
+    return vectors
+
+
+def open_store(path: str | Path, backbone: Backbone) -> EmbeddingStore:
+    """Create or resume a store for the vectors of `backbone`; raises `InputError` if it holds another's."""
+    return EmbeddingStore.open(path, backbone.fingerprint(), width=backbone.spec.width)
+
+
+class _Target(Protocol):
+    """Where vectors go: an `EmbeddingStore`, or memory."""
+
+    def remove(self, ids: Iterable[str]) -> None: ...
+
+    def append(self, ids: Iterable[str], vectors: Vectors, stamps: Sequence[str] | None = None) -> None: ...
+
+    def vectors(self, ids: Iterable[str]) -> Vectors: ...
+
+
+class _Memory:
+    """A store that is not on disk."""
+
+    def __init__(self, width: int) -> None:
+        self._width = width
+        self._held: dict[str, Vectors] = {}
+
+    def remove(self, ids: Iterable[str]) -> None:
+        """Nothing is ever held twice here."""
+
+    def append(self, ids: Iterable[str], vectors: Vectors, stamps: Sequence[str] | None = None) -> None:
+        self._held.update(zip(ids, vectors, strict=True))
+
+    def vectors(self, ids: Iterable[str]) -> Vectors:
+        rows = [self._held[id] for id in ids]
+        return np.stack(rows) if rows else np.empty((0, self._width), dtype=np.float32)
+
+
+class _Writer:
+    """Gathers vectors into shards of a decent size, and writes what it has whatever ends the work."""
+
+    def __init__(self, target: _Target, stamps: Mapping[str, str]) -> None:
+        self._target = target
+        self._stamps = stamps
+        self._ids: list[str] = []
+        self._vectors: list[Vectors] = []
+        self._flushed = time.monotonic()
+
+    def __enter__(self) -> "_Writer":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.flush()
+
+    def write(self, ids: Sequence[str], vectors: Vectors) -> None:
+        self._ids += ids
+        self._vectors.append(vectors)
+        if len(self._ids) >= _FLUSH_ROWS or time.monotonic() - self._flushed > _FLUSH_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        ids, vectors = self._ids, self._vectors
+        self._ids, self._vectors = [], []
+        if ids:
+            self._target.remove(ids)  # a changed image's old vector stays until the new one is here
+            self._target.append(ids, np.concatenate(vectors), [self._stamps[id] for id in ids])
+        self._flushed = time.monotonic()
+
+
+class _Batch(NamedTuple):
+    """Images read: their ids, uint8 [B, 3, H, W], and why others of the batch could not be read."""
+
+    ids: list[str]
+    pixels: Tensor | None
+    failures: dict[str, str]
+
+
+class _EncodedBatch(NamedTuple):
+    ids: list[str]
+    vectors: Vectors
+    failures: dict[str, str]
+
+
+class _Pixels(Dataset[tuple[str, Tensor | str]]):
+    """Reads and preprocesses one image at a time; a broken one becomes the sentence that says so."""
+
+    def __init__(self, images: ImageSource, ids: Sequence[str], transform: Preprocess) -> None:
+        self._images = images
+        self._ids = ids
+        self._transform = transform
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def __getitem__(self, index: int) -> tuple[str, Tensor | str]:
+        id = self._ids[index]
+        try:
+            return id, self._transform.pixels(self._images.read(id))
+        except InputError as error:
+            return id, str(error)
+
+
+def _collate(items: Sequence[tuple[str, Tensor | str]]) -> _Batch:
+    read = [(id, pixels) for id, pixels in items if isinstance(pixels, Tensor)]
+    failures = {id: why for id, why in items if isinstance(why, str)}
+    return _Batch([id for id, _ in read], torch.stack([p for _, p in read]) if read else None, failures)
+
+
+def _loader(
+    backbone: Backbone, images: ImageSource, ids: Sequence[str], batch_size: int, workers: int | None
+) -> DataLoader[tuple[str, Tensor | str]]:
+    gpu = backbone.device.type == "cuda"
+    processes = _default_workers(len(ids), gpu) if workers is None else workers
+    return DataLoader(
+        _Pixels(images, ids, backbone.transform),
+        batch_size=batch_size,
+        num_workers=processes,
+        prefetch_factor=4 if processes else None,
+        pin_memory=gpu,
+        collate_fn=_collate,
+    )
+
+
+def _default_workers(count: int, gpu: bool) -> int:
+    """A GPU waits for decoding: all cores. A CPU model keeps the cores busy itself: one in four decodes."""
+    if count <= _FEW_IMAGES:
+        return 0
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, 16) if gpu else max(1, cores // 4)
+
+
+@torch.no_grad()
+def _encoded(backbone: Backbone, batches: Iterable[_Batch]) -> Iterator[_EncodedBatch]:
+    """Encode batch after batch; a GPU gets the next batch before the features of the last are waited for."""
+    waiting: tuple[_Batch, Tensor] | None = None
+    for batch in batches:
+        features = torch.empty(0, backbone.spec.width)
+        if batch.pixels is not None:
+            pixels = batch.pixels.to(backbone.device, non_blocking=True)
+            features = backbone.encode_images(backbone.transform.normalise(pixels))
+        if waiting is not None:
+            yield _fetched(*waiting)
+        waiting = batch, features
+    if waiting is not None:
+        yield _fetched(*waiting)
+
+
+def _fetched(batch: _Batch, features: Tensor) -> _EncodedBatch:
+    return _EncodedBatch(batch.ids, features.cpu().numpy(), batch.failures)
+
+
+def _outstanding(
+    images: ImageSource, ids: Sequence[str], store: EmbeddingStore | None
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the stamps of the images that need encoding, and why others cannot be found at all."""
+    if store is None:
+        return dict.fromkeys(ids, ""), {}
+    stamps: dict[str, str] = {}
+    failures: dict[str, str] = {}
+    for id in ids:
+        try:
+            stamps[id] = images.stamp(id)
+        except InputError as error:
+            failures[id] = str(error)
+    missing = store.missing(list(stamps), list(stamps.values()))
+    return {id: stamps[id] for id in missing}, failures
+
+
+def _report(failures: Mapping[str, str], count: int, on_error: str) -> None:
+    """Count the broken images and name the first ten, as an error or a warning."""
+    if not failures:
+        return
+    named = " ".join(why for why in list(failures.values())[:_NAMED])
+    more = f" … and {len(failures) - _NAMED} more." if len(failures) > _NAMED else ""
+    message = f"{len(failures)} of {count} images cannot be used: {named}{more}"
+    if on_error == "raise":
+        raise InputError(f"{message} Mend or remove them, or ask for them to be skipped.")
+    warnings.warn(f"{message} Their vectors are NaN.", stacklevel=3)
+
+
+def _rows(target: _Target, ids: Sequence[str], failures: Mapping[str, str], width: int) -> Vectors:
+    """Return one row per id, NaN where the image could not be read."""
+    if not failures:
+        return target.vectors(ids)
+    rows = np.full((len(ids), width), np.nan, dtype=np.float32)
+    good = np.array([id not in failures for id in ids], dtype=bool)
+    rows[good] = target.vectors([id for id in ids if id not in failures])
+    return rows
+
+
+def _bar(count: int, backbone: Backbone, progress: bool, unit: str = "image") -> "tqdm[NoReturn]":
+    """A progress bar on a terminal; none in a file or where nobody wants one."""
+    return tqdm(total=count, desc=backbone.spec.name, unit=unit, disable=None if progress else True)
