@@ -24,7 +24,7 @@ COMMANDS: Final[dict[str, Command]] = {
     "test": Command("evaluate a module on its test data", "mmret.commands.training:main", True),
     "predict": Command("run a module's predictions", "mmret.commands.training:main", True),
     "search": Command("search a folder of images by image and text", "mmret.folder_search:main"),
-    "table": Command("run the missing cells of a table and print it", "mmret.tables:main"),
+    "table": Command("run the missing cells of a table and print it", "mmret.tables.command:main"),
     "demo": Command("the whole corridor on a generated benchmark, with a report", "mmret.demo:main"),
     "miniature": Command("generate the miniature world, or check its model", "mmret.data.miniature.check:main"),
 }
