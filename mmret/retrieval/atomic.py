@@ -1,0 +1,38 @@
+"""Files that are either whole or absent."""
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from mmret.errors import InputError
+
+TEMPORARY_SUFFIX = ".tmp"
+
+
+@contextmanager
+def atomic_write(path: Path) -> Iterator[BinaryIO]:
+    """Open `path` for writing so that it appears whole or not at all.
+
+    Bytes go to a hidden temporary file in the same folder, reach the disk (`fsync`) and take their name with
+    `os.replace`. On any exception the temporary file is deleted and whatever stood at `path` stays.
+
+    Raises:
+        InputError: the file cannot be written (full disk, missing permission, quota).
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
+    try:
+        with temporary.open("wb") as handle:
+            yield handle
+            handle.flush()
+            os.fsync(handle.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise InputError(
+            f"Cannot write {path}: {error.strerror or error}; nothing there was changed, "
+            "so mend that (free space, permission) and run the same command again."
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
