@@ -1,0 +1,44 @@
+"""`mmret table`: run what a table lacks, and print it."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmret.tables.load import load_spec
+from mmret.tables.run import run_table
+from mmret.tables.table import FORMATS
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The options of `mmret table`."""
+    parser = argparse.ArgumentParser(
+        prog="mmret table",
+        description="Run the missing cells of a table and print it; a killed run goes on where it stopped.",
+    )
+    parser.add_argument(
+        "spec", type=Path, help="the table's YAML file, such as configs/tables/miniature.yaml"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs/tables"), help="folder of results (%(default)s)"
+    )
+    parser.add_argument(
+        "--format", choices=FORMATS, default="markdown", help="of what is printed (%(default)s)"
+    )
+    parser.add_argument("--seeds", type=int, metavar="N", help="take the table's first N seeds only")
+    parser.add_argument("--rows", metavar="A,B", help="run these rows only; the others show what is stored")
+    parser.add_argument("--force", action="store_true", help="run the cells even if they have a result")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run and print; the exit status is 0 even if rows lack their data, which the table says."""
+    options = build_parser().parse_args(argv)
+    spec = load_spec(options.spec)
+    if options.seeds is not None:
+        spec = spec.with_seeds(options.seeds)
+    only = options.rows.split(",") if options.rows else None
+    # Imported last: it brings torch, which a mistake in the YAML need not wait for.
+    from mmret.experiment import run_cell
+
+    print(run_table(spec, run_cell, options.out, only, options.force).render(options.format))
+    return 0

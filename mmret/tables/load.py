@@ -1,0 +1,227 @@
+"""Reading a table's YAML file, with the place of every mistake."""
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import yaml
+
+from mmret.data import records
+from mmret.errors import InputError
+from mmret.retrieval.metrics import metric
+from mmret.tables.spec import DEFAULT_TOLERANCE, MARKS, ClaimSpec, RowSpec, Settings, Source, TableSpec
+
+T = TypeVar("T")
+
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
+_DEFAULTS: Final = ("backbone", "benchmark", "split", "protocol")
+_INHERITED: Final = (*_DEFAULTS, "method", "train")
+_ROW_KEYS: Final = tuple(item.name for item in fields(RowSpec))
+_TABLE_KEYS: Final = (*(item.name for item in fields(TableSpec) if item.name != "folder"), *_DEFAULTS)
+
+
+def load_spec(path: str | Path) -> TableSpec:
+    """Read a table's YAML file.
+
+    Raises:
+        InputError: A missing or malformed file, a missing or unknown key, an unknown metric, mark, base or
+            row of a claim, or two rows of one name; the sentence names the place.
+    """
+    record = _read_yaml(Path(path))
+    where = str(path)
+    _refuse_unknown(record, _TABLE_KEYS, where)
+    metrics = tuple(str(metric(name)) for name in records.strings(record.get("metrics"), "metrics", where))
+    defaults: Settings = {str(key): record[key] for key in _DEFAULTS if key in record}
+    rows = _parse_rows(records.field(record, "rows", list, where), defaults, metrics, where)
+    claims = _parse_claims(record.get("claims"), rows, metrics, where)
+    return TableSpec(
+        name=_name(record, where),
+        title=_optional(record, "title", str, where, records.field(record, "name", str, where)),
+        rows=rows,
+        metrics=metrics,
+        seeds=_parse_seeds(record.get("seeds", 1), where),
+        claims=claims,
+        tolerance=_tolerance(record, where),
+        source=_parse_source(_optional(record, "source", dict, where, {}), where),
+        notes=records.strings(record.get("notes", []), "notes", where),
+        folder=Path(path).resolve().parent,
+    )
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        record = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(
+            f"There is no table {path}; the tables that come along are in configs/tables."
+        ) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not valid YAML ({' '.join(str(error).split())}).") from None
+    if not isinstance(record, dict):
+        raise InputError(f"{path} holds a {type(record).__name__} where the mapping of a table is needed.")
+    return record
+
+
+def _refuse_unknown(record: Settings, known: Sequence[str], where: str) -> None:
+    unknown = [key for key in record if key not in known]
+    if unknown:
+        raise InputError(f"{where} has the unknown key {unknown[0]!r}; known are {', '.join(known)}.")
+
+
+def _optional(record: Settings, key: str, kind: type[T], where: str, default: T) -> T:
+    return records.field(record, key, kind, where) if record.get(key) is not None else default
+
+
+def _name(record: Settings, where: str) -> str:
+    name = records.field(record, "name", str, where)
+    if not _NAME.fullmatch(name):
+        raise InputError(f"{where}: the name {name!r} must be of letters, digits and . _ + - only.")
+    return name
+
+
+def _tolerance(record: Settings, where: str) -> float:
+    value = record.get("tolerance", DEFAULT_TOLERANCE)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
+        raise InputError(f"{where}: 'tolerance' is {value!r}, where points of 0 or more are needed.")
+    return float(value)
+
+
+def _parse_seeds(value: object, where: str) -> tuple[int, ...]:
+    seeds = list(range(value)) if isinstance(value, int) else value
+    if not isinstance(seeds, list) or not seeds or not all(isinstance(seed, int) for seed in seeds):
+        raise InputError(
+            f"{where}: 'seeds' is {value!r}, where a count or a list of whole numbers is needed."
+        )
+    if len(set(seeds)) < len(seeds):
+        raise InputError(f"{where}: 'seeds' names a seed more than once: {seeds}.")
+    return tuple(seeds)
+
+
+def _parse_source(record: Settings, where: str) -> Source:
+    _refuse_unknown(record, ("paper", "url"), f"{where}, source")
+    source = Source(**{key: records.field(record, key, str, f"{where}, source") for key in record})
+    # The address becomes a link in reports: nothing but the web may stand there.
+    if source.url and not source.url.startswith(("https://", "http://")):
+        raise InputError(f"{where}: the source's url {source.url!r} does not start with https:// or http://.")
+    return source
+
+
+def _parse_rows(
+    items: list[Any], defaults: Settings, metrics: Sequence[str], where: str
+) -> tuple[RowSpec, ...]:
+    rows: dict[str, RowSpec] = {}
+    for number, item in enumerate(items, start=1):
+        if not isinstance(item, dict):
+            raise InputError(f"{where}: row {number} is {item!r}, where a mapping is needed.")
+        _refuse_unknown(item, _ROW_KEYS, f"{where}, row {number}")
+        name = _name(item, f"{where}, row {number}")
+        if name in rows:
+            raise InputError(f"{where} has two rows named {name!r}; make the names unique.")
+        place = f"{where}, row {name}"
+        rows[name] = _parse_row(_inherit(item, rows, defaults, place), metrics, place)
+    if not rows:
+        raise InputError(f"{where} has no rows.")
+    return tuple(rows.values())
+
+
+def _inherit(item: Settings, above: Mapping[str, RowSpec], defaults: Settings, where: str) -> Settings:
+    base = _optional(item, "base", str, where, "")
+    if base and base not in above:
+        raise InputError(f"{where}: the base {base!r} is no row above it; write the base first.")
+    inherited = {key: getattr(above[base], key) for key in _INHERITED} if base else defaults
+    protocol = {**(inherited.get("protocol") or {}), **_optional(item, "protocol", dict, where, {})}
+    return {**inherited, **item, "protocol": protocol}
+
+
+def _parse_row(item: Settings, metrics: Sequence[str], where: str) -> RowSpec:
+    published = _parse_published(_optional(item, "published", dict, where, {}), metrics, where)
+    mark = _optional(item, "mark", str, where, "P")
+    unpublished = _optional(item, "unpublished", bool, where, False)
+    if mark not in MARKS:
+        raise InputError(f"{where}: the mark {mark!r} is none of {', '.join(MARKS)}.")
+    if published and unpublished:
+        raise InputError(f"{where} is 'unpublished' and has 'published' numbers; keep one of the two.")
+    return RowSpec(
+        name=item["name"],
+        label=_optional(item, "label", str, where, item["name"]),
+        method=_parse_method(item, where),
+        backbone=records.field(item, "backbone", str, where),
+        benchmark=records.field(item, "benchmark", str, where),
+        split=records.field(item, "split", str, where),
+        base=item.get("base"),
+        pdv=_parse_pdv(item.get("pdv"), where),
+        train=_parse_train(item.get("train"), where),
+        protocol=_optional(item, "protocol", dict, where, {}),
+        published=published,
+        mark=mark,
+        unpublished=unpublished,
+        note=_optional(item, "note", str, where, ""),
+    )
+
+
+def _parse_method(item: Settings, where: str) -> Settings | str:
+    method = records.field(item, "method", object, where)
+    if isinstance(method, str) or (isinstance(method, dict) and "name" in method):
+        return method
+    raise InputError(
+        f"{where}: 'method' is {method!r}, where a composer's name or a mapping with it is needed."
+    )
+
+
+def _parse_pdv(value: object, where: str) -> Settings | str | None:
+    if value is None or isinstance(value, dict | str):
+        return value
+    raise InputError(f"{where}: 'pdv' is {value!r}, where a mapping or 'auto' is needed.")
+
+
+def _parse_train(value: object, where: str) -> Settings | None:
+    if value is None:
+        return None
+    if not isinstance(value, dict) or "config" not in value:
+        raise InputError(f"{where}: 'train' is {value!r}, where a mapping with a 'config' is needed.")
+    records.strings(value["config"], "config", f"{where}, train")
+    return value
+
+
+def _parse_published(record: Settings, metrics: Sequence[str], where: str) -> dict[str, float]:
+    published = {}
+    for name, value in record.items():
+        canonical = str(metric(name))
+        if canonical not in metrics:
+            raise InputError(f"{where} has a published {name!r}, which is no metric of the table.")
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise InputError(f"{where}: the published {name} is {value!r}; a number in points is needed.")
+        published[canonical] = float(value)
+    return published
+
+
+def _parse_claims(
+    items: object, rows: Sequence[RowSpec], metrics: Sequence[str], where: str
+) -> tuple[ClaimSpec, ...]:
+    if items is None:
+        return tuple(ClaimSpec(row.name, row.base, metrics[0]) for row in rows if row.base is not None)
+    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+        raise InputError(f"{where}: 'claims' is {items!r}, where a list of mappings is needed.")
+    claims = tuple(
+        _parse_claim(item, metrics, f"{where}, claim {n}") for n, item in enumerate(items, start=1)
+    )
+    names = {row.name for row in rows}
+    for claim in claims:
+        if not {claim.row, claim.against} <= names or claim.row == claim.against:
+            raise InputError(f"{where}: the claim {claim.row!r} against {claim.against!r} names no two rows.")
+    twice = [claim for claim, count in Counter(claims).items() if count > 1]
+    if twice:
+        raise InputError(f"{where} claims {twice[0].row!r} against {twice[0].against!r} twice.")
+    return claims
+
+
+def _parse_claim(item: Settings, metrics: Sequence[str], where: str) -> ClaimSpec:
+    _refuse_unknown(item, ("row", "against", "metric"), where)
+    name = str(metric(_optional(item, "metric", str, where, metrics[0])))
+    if name not in metrics:
+        raise InputError(f"{where}: {name!r} is no metric of the table.")
+    row, against = (records.field(item, key, str, where) for key in ("row", "against"))
+    return ClaimSpec(row, against, name)

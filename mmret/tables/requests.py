@@ -1,0 +1,125 @@
+"""From a row and a seed to a cell's request: every name resolved to what it stands for now."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from functools import cache
+from pathlib import Path
+from typing import Any, Protocol
+
+import yaml
+
+from mmret.data import records
+from mmret.errors import InputError
+from mmret.tables.cells import CellRequest
+from mmret.tables.spec import RowSpec, Settings, TableSpec
+
+
+class Fingerprints(Protocol):
+    """Says what the names of backbones and benchmarks stand for; InputError where something is missing."""
+
+    def backbone(self, name: str, preprocess: str) -> Mapping[str, str]:
+        """What decides the backbone's vectors."""
+        ...
+
+    def benchmark(self, name: str, split: str, protocol: Settings) -> Settings:
+        """Name, version, split and protocol (a mapping of all its fields) of the benchmark's data."""
+        ...
+
+
+class InstalledFingerprints:
+    """The fingerprints of the backbones and benchmarks of this installation; each is looked up once."""
+
+    def __init__(self) -> None:
+        self._benchmark = cache(_load_benchmark)
+
+    def backbone(self, name: str, preprocess: str) -> Mapping[str, str]:
+        """The fingerprint of the backbone's spec in fp32; no weights are read."""
+        from mmret.backbones import resolve  # torch and open_clip: not for `mmret table --help`
+
+        return resolve(name, preprocess).fingerprint("fp32")
+
+    def benchmark(self, name: str, split: str, protocol: Settings) -> Settings:
+        """Name, version and split as the data has them, and its protocol with the row's changes."""
+        benchmark = self._benchmark(name, split)
+        try:
+            applied = replace(benchmark.protocol, **protocol)
+        except TypeError:
+            known = ", ".join(asdict(benchmark.protocol))
+            raise InputError(
+                f"The protocol {dict(protocol)} names a field that is none of {known}."
+            ) from None
+        named = {"name": benchmark.name, "version": benchmark.version, "split": benchmark.split}
+        return {**named, "protocol": asdict(applied)}
+
+
+def _load_benchmark(name: str, split: str) -> Any:
+    from mmret.data import load_benchmark
+
+    return load_benchmark(name, split)
+
+
+def request_cell(
+    spec: TableSpec, row: RowSpec, seed: int, fingerprints: Fingerprints, folder: Path
+) -> CellRequest:
+    """The request of a row's cell for one seed; InputError where its data, weights or configs are missing."""
+    benchmark = fingerprints.benchmark(row.benchmark, row.split, row.protocol)
+    method, files = _absolute(row.method, spec)
+    train, configs = _absolute_train(row.train, spec)
+    description = {
+        "backbone": fingerprints.backbone(row.backbone, benchmark["protocol"]["preprocess"]),
+        "benchmark": benchmark,
+        "metrics": spec.metrics,
+        "method": row.method,
+        # By the names they have in the table: where they lie on this disk does not change a number.
+        "files": {path: hashlib.sha256(file.read_bytes()).hexdigest() for path, file in files.items()},
+        "pdv": row.pdv,
+        "train": None if row.train is None else {**row.train, "config": configs},
+        "seed": seed,
+    }
+    return CellRequest(
+        table=spec.name,
+        row=row.name,
+        seed=seed,
+        backbone=row.backbone,
+        benchmark=row.benchmark,
+        split=row.split,
+        protocol=benchmark["protocol"],
+        metrics=spec.metrics,
+        method=method,
+        pdv=row.pdv,
+        train=train,
+        description=description,
+        folder=folder,
+    )
+
+
+def _absolute(value: Any, spec: TableSpec) -> tuple[Any, dict[str, Path]]:
+    """The settings with every file they name made absolute, and those files by the name they had."""
+    if isinstance(value, Mapping):
+        pairs = {key: _absolute(item, spec) for key, item in value.items()}
+        files = {name: file for _, found in pairs.values() for name, file in found.items()}
+        return {key: item for key, (item, _) in pairs.items()}, files
+    if isinstance(value, list):
+        numbered, files = _absolute(dict(enumerate(value)), spec)
+        return list(numbered.values()), files
+    # A file is told from other words by its suffix, so that a file named "sum" cannot stand in for a method.
+    file = spec.find(value) if isinstance(value, str) and Path(value).suffix else None
+    return (value, {}) if file is None else (str(file), {value: file})
+
+
+def _absolute_train(train: Settings | None, spec: TableSpec) -> tuple[Settings | None, list[Any]]:
+    """The training with its configs as absolute paths (a tuple), and the contents of those configs."""
+    if train is None:
+        return None, []
+    paths = [_config(name, spec) for name in records.strings(train["config"], "config", spec.name)]
+    # Parsed, so that a changed comment does not cost a training.
+    contents = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in paths]
+    return {**train, "config": tuple(map(str, paths))}, contents
+
+
+def _config(name: str, spec: TableSpec) -> Path:
+    path = spec.find(name)
+    if path is None:
+        raise InputError(f"There is no training config {name}, neither here nor beside table {spec.name}.")
+    return path

@@ -1,0 +1,133 @@
+"""A table as data: what its rows run, what its paper printed, and what it claims."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final
+
+from mmret.errors import InputError
+
+Settings = Mapping[str, Any]
+
+MARKS: Final[Mapping[str, str]] = {
+    "P": "the method's own paper",
+    "S": "quoted from a later paper's table",
+    "R": "the official repository or its result files",
+    "L": "a leaderboard or an evaluation server",
+    "M": "mentioned somewhere, unverified",
+}
+"""Where a published number was read."""
+
+DEFAULT_TOLERANCE: Final = 0.1
+"""Points (hundredths) by which a reproduction may miss the paper's number and still match it."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """The paper whose table this is, and where it stands."""
+
+    paper: str = ""
+    url: str = ""
+
+
+@dataclass(frozen=True)
+class RowSpec:
+    """One row: a method on a backbone and a benchmark, and the paper's numbers for it.
+
+    Attributes:
+        name: Unique in the table; also the name of its files.
+        label: What a reader sees.
+        method: The composer (see `mmret.composition.registry`): a name, or a mapping with its arguments.
+        base: The row this one changes; whatever this row leaves out is taken from there.
+        pdv: How PDV is set: fixed numbers, "auto", or how to choose ({"select": "val", ...}). None: no PDV.
+        train: {"config": a Lightning config or several, and overrides}: what trains φ for each seed. None:
+            nothing is trained, and the row has one cell whatever the table's seeds.
+        backbone: Name of the backbone.
+        benchmark: Name of the benchmark.
+        split: Its split.
+        protocol: Fields of the benchmark's protocol that this row changes.
+        published: Metric → the number in the paper, in the paper's points (× 100).
+        mark: Where the numbers were read, a key of `MARKS`.
+        unpublished: The paper has such a row, but no number of it could be confirmed.
+        note: A remark that stands under the table.
+    """
+
+    name: str
+    label: str
+    method: Settings | str
+    backbone: str
+    benchmark: str
+    split: str
+    base: str | None = None
+    pdv: Settings | str | None = None
+    train: Settings | None = None
+    protocol: Settings = field(default_factory=dict)
+    published: Mapping[str, float] = field(default_factory=dict)
+    mark: str = "P"
+    unpublished: bool = False
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class ClaimSpec:
+    """The claim that a row beats another in a metric."""
+
+    row: str
+    against: str
+    metric: str
+
+
+@dataclass(frozen=True)
+class TableSpec:
+    """A whole table, as `load_spec` reads it.
+
+    Attributes:
+        name: Names the folder of its results.
+        title: What a reader sees.
+        rows: In the order they are printed; a row's base stands above it.
+        metrics: Names of metrics, the headline first.
+        seeds: Seeds of the training; a row that trains nothing ignores them.
+        claims: What the table is to decide; one family for Holm's correction.
+        tolerance: Points by which a number may miss the paper's and still match.
+        source: The paper.
+        notes: Remarks under the table.
+        folder: Folder of the YAML file, from which relative paths are looked up (see `find`).
+    """
+
+    name: str
+    title: str
+    rows: tuple[RowSpec, ...]
+    metrics: tuple[str, ...]
+    seeds: tuple[int, ...] = (0,)
+    claims: tuple[ClaimSpec, ...] = ()
+    tolerance: float = DEFAULT_TOLERANCE
+    source: Source = Source()
+    notes: tuple[str, ...] = ()
+    folder: Path = Path()
+
+    def row(self, name: str) -> RowSpec:
+        """The row of that name; InputError when there is none."""
+        for row in self.rows:
+            if row.name == name:
+                return row
+        known = ", ".join(row.name for row in self.rows)
+        raise InputError(f"Table {self.name} has no row {name!r}; its rows are {known}.")
+
+    def seeds_of(self, row: RowSpec) -> tuple[int, ...]:
+        """The seeds of a row's cells: those of the table if it trains, else the single seed 0."""
+        return self.seeds if row.train is not None else (0,)
+
+    def with_seeds(self, count: int) -> "TableSpec":
+        """The same table with its first seeds only."""
+        if not 1 <= count <= len(self.seeds):
+            raise InputError(f"Table {self.name} lists {len(self.seeds)} seed(s); {count} cannot be taken.")
+        return replace(self, seeds=self.seeds[:count])
+
+    def find(self, path: str) -> Path | None:
+        """A file named in the table: from the working directory, or the YAML's folder or one above it."""
+        for folder in (Path.cwd(), self.folder, *self.folder.parents):
+            # Unlike Path.is_file, this answers False for a text that is too long for a path.
+            if os.path.isfile(folder / path):
+                return (folder / path).resolve()
+        return None

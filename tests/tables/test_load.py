@@ -1,0 +1,108 @@
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mmret.errors import InputError
+from mmret.tables import load_spec
+from mmret.tables.spec import ClaimSpec
+from tests.tables.toy_table import TOY, write_spec
+
+
+def test_rows_take_what_they_leave_out_from_table_and_base(tmp_path: Path) -> None:
+    rows = [
+        {"name": "a", "method": "text-only", "protocol": {"caption_join": "and"}, "split": "val"},
+        {
+            "name": "b",
+            "base": "a",
+            "backbone": "other",
+            "pdv": "auto",
+            "protocol": {"remove_reference": False},
+        },
+    ]
+    spec = write_spec(tmp_path, rows=rows, protocol={"remove_reference": True})
+    first, second = spec.rows
+    assert (first.backbone, first.benchmark, first.split, first.label) == ("tiny", "shapes", "val", "a")
+    assert first.protocol == {"remove_reference": True, "caption_join": "and"}
+    assert (second.backbone, second.split, second.method, second.pdv) == ("other", "val", "text-only", "auto")
+    assert second.protocol == {"remove_reference": False, "caption_join": "and"}
+
+
+def test_a_base_without_claims_is_a_claim(tmp_path: Path) -> None:
+    assert write_spec(tmp_path).claims == (ClaimSpec("lincir-pdv", "lincir", "success@1"),)
+    assert write_spec(tmp_path, claims=[]).claims == ()
+
+
+def test_seeds_are_a_count_or_a_list_and_only_for_rows_that_train(tmp_path: Path) -> None:
+    spec = write_spec(tmp_path, seeds=[3, 1, 2])
+    assert spec.seeds_of(spec.row("lincir-pdv")) == (3, 1, 2)
+    assert spec.seeds_of(spec.row("text")) == (0,)
+    assert spec.with_seeds(2).seeds == (3, 1)
+    assert write_spec(tmp_path, seeds=3).seeds == (0, 1, 2)
+    with pytest.raises(InputError, match="lists 3 seed"):
+        spec.with_seeds(4)
+
+
+def test_metrics_and_published_numbers_are_spelled_one_way(tmp_path: Path) -> None:
+    rows = [{"name": "a", "method": "text-only", "published": {"map@5 (÷ min)": 9}, "mark": "S"}]
+    spec = write_spec(tmp_path, rows=rows, metrics=["map@5 (÷ min)"])
+    assert spec.rows[0].published == {"map@5 (÷ min)": 9.0}
+
+
+def test_files_are_found_from_the_yaml_s_folder_and_those_above(tmp_path: Path) -> None:
+    (tmp_path / "configs" / "tables").mkdir(parents=True)
+    (tmp_path / "configs" / "phi.yaml").write_text("{}")
+    spec = write_spec(tmp_path / "configs" / "tables")
+    assert spec.find("configs/phi.yaml") == (tmp_path / "configs" / "phi.yaml").resolve()
+    assert spec.find("configs/other.yaml") is None
+    assert spec.find("a" * 5000) is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"rows": [{"name": "a"}]}, "row a has no 'method'"),
+        ({"rows": []}, "has no rows"),
+        ({"rows": ["a"]}, "row 1 is 'a'"),
+        ({"rows": [{"name": "a", "methd": "x"}]}, "unknown key 'methd'"),
+        ({"rows": [{"name": "a/b", "method": "x"}]}, "'a/b' must be of letters"),
+        ({"rows": [{"name": "a", "method": "x"}] * 2}, "two rows named 'a'"),
+        ({"rows": [{"name": "a", "base": "b"}]}, "base 'b' is no row above"),
+        ({"rows": [{"name": "a", "method": {"phi": "x"}}]}, "'method' is"),
+        ({"rows": [{"name": "a", "method": "x", "pdv": 3}]}, "'pdv' is 3"),
+        ({"rows": [{"name": "a", "method": "x", "train": {}}]}, "mapping with a 'config'"),
+        ({"rows": [{"name": "a", "method": "x", "mark": "Q"}]}, "mark 'Q' is none of P, S"),
+        ({"rows": [{"name": "a", "method": "x", "published": {"mrr@5": 1}}]}, "no metric of the table"),
+        ({"rows": [{"name": "a", "method": "x", "published": {"recall@5": "?"}}]}, "a number in points"),
+        (
+            {"rows": [{"name": "a", "method": "x", "published": {"recall@5": 1}, "unpublished": True}]},
+            "keep one of the two",
+        ),
+        ({"claims": [{"row": "lincir", "against": "none"}]}, "names no two rows"),
+        ({"claims": [{"row": "lincir", "against": "text"}] * 2}, "twice"),
+        ({"claims": "all"}, "list of mappings"),
+        ({"seeds": [1, 1]}, "more than once"),
+        ({"seeds": 0}, "a count or a list"),
+        ({"tolerance": -1}, "0 or more"),
+        ({"source": {"url": "javascript:alert(1)"}}, "does not start with https"),
+        ({"metrics": ["accuracy"]}, "accuracy"),
+        ({"rowz": 1}, "unknown key 'rowz'"),
+    ],
+)
+def test_a_mistake_is_named_with_its_place(tmp_path: Path, changes: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        write_spec(tmp_path, **changes)
+
+
+def test_a_missing_or_broken_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no table .*none\.yaml"):
+        load_spec(tmp_path / "none.yaml")
+    (tmp_path / "broken.yaml").write_text("rows: [")
+    with pytest.raises(InputError, match="not valid YAML"):
+        load_spec(tmp_path / "broken.yaml")
+    (tmp_path / "list.yaml").write_text("- a")
+    with pytest.raises(InputError, match="holds a list"):
+        load_spec(tmp_path / "list.yaml")
+    (tmp_path / "nameless.yaml").write_text(yaml.safe_dump({**TOY, "name": None}))
+    with pytest.raises(InputError, match="'name' is None"):
+        load_spec(tmp_path / "nameless.yaml")

@@ -1,0 +1,89 @@
+"""A table small enough to check by hand: a YAML text, fingerprints, and a runner that counts its calls."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from mmret.errors import InputError
+from mmret.tables import TableSpec, load_spec
+from mmret.tables.cells import CellOutcome, CellRequest
+
+QUERIES = ("q1", "q2", "q3", "q4")
+
+TOY: dict[str, Any] = {
+    "name": "toy",
+    "title": "A toy",
+    "backbone": "tiny",
+    "benchmark": "shapes",
+    "split": "test",
+    "metrics": ["success@1", "recall@5"],
+    "seeds": 2,
+    "rows": [
+        {"name": "text", "label": "Text only", "method": "text-only"},
+        {
+            "name": "lincir",
+            "label": "LinCIR",
+            "method": {"name": "pseudo-word", "template": "a photo of {word} that {text}"},
+            "train": {"config": "phi.yaml", "trainer.max_steps": 3},
+        },
+        {"name": "lincir-pdv", "label": "LinCIR + PDV", "base": "lincir", "pdv": {"select": "val"}},
+    ],
+}
+
+
+def write_spec(folder: Path, **changes: Any) -> TableSpec:
+    """The toy table with some keys changed, written to a folder with its training config, and read."""
+    (folder / "phi.yaml").write_text("model:\n  width: 8\n", encoding="utf-8")
+    path = folder / "toy.yaml"
+    path.write_text(yaml.safe_dump({**TOY, **changes}, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    return load_spec(path)
+
+
+class ToyFingerprints:
+    """Names stand for themselves."""
+
+    def __init__(self, version: str = "1", missing: str = "") -> None:
+        self.version = version
+        self.missing = missing
+
+    def backbone(self, name: str, preprocess: str) -> Mapping[str, str]:
+        return {"architecture": name, "preprocess": preprocess}
+
+    def benchmark(self, name: str, split: str, protocol: Mapping[str, Any]) -> Mapping[str, Any]:
+        if name == self.missing:
+            raise InputError(f"Benchmark {name} is not on this disk.")
+        applied = {"preprocess": "center-crop", "remove_reference": False, **protocol}
+        return {"name": name, "version": self.version, "split": split, "protocol": applied}
+
+
+@dataclass
+class ToyRunner:
+    """Gives each row its `values` [4] in every metric, and remembers what it was asked for."""
+
+    values: Mapping[str, list[float]] = field(default_factory=dict)
+    failing: Mapping[str, Exception] = field(default_factory=dict)
+    requests: list[CellRequest] = field(default_factory=list)
+
+    def __call__(self, request: CellRequest) -> CellOutcome:
+        self.requests.append(request)
+        if request.row in self.failing:
+            raise self.failing[request.row]
+        values = np.array(self.values.get(request.row, [1.0, 0.0, 0.0, 0.0]))
+        return CellOutcome(
+            query_ids=QUERIES,
+            references=("r1", "r1", "r2", "r3"),
+            per_query=dict.fromkeys(request.metrics, values),
+            protocol=request.protocol,
+            pdv={"beta": 0.5, "alpha_image": 1.25} if request.pdv else None,
+            facts={"ties": 0},
+            arrays={"sweep/beta": np.array([0.0, 0.5, 1.0])},
+        )
+
+    @property
+    def asked(self) -> list[tuple[str, int]]:
+        """(row, seed) of every request, in their order."""
+        return [(request.row, request.seed) for request in self.requests]
