@@ -18,6 +18,8 @@ from torch import Tensor
 from mmret.composition.features import ComposedFeatures, check_same_shape, l2_normalise
 from mmret.errors import InputError
 
+KNOBS = ("alpha_text", "alpha_image", "beta")
+
 AUTOMATIC_RANGE = (-0.5, 2.0)
 """Automatic α_image is clipped to the range of α_image that the paper sweeps."""
 
@@ -142,10 +144,10 @@ class PDV:
     beta: float = 1.0
 
     def __post_init__(self) -> None:
-        for name, value in asdict(self).items():
-            if name == "alpha_image" and value == "auto":
-                continue
-            object.__setattr__(self, name, _number(name, value))
+        for name in KNOBS:
+            value = getattr(self, name)
+            if (name, value) != ("alpha_image", "auto"):
+                object.__setattr__(self, name, _number(name, value))
 
     def __str__(self) -> str:
         knobs = (
@@ -202,9 +204,9 @@ class PDV:
         if isinstance(spec, PDV):
             return spec
         knobs = _parse(spec) if isinstance(spec, str) else dict(spec)
-        unknown = sorted(set(knobs) - {"alpha_text", "alpha_image", "beta"})
+        unknown = sorted(set(knobs) - set(KNOBS))
         if unknown:
-            raise InputError(f"PDV has no {', '.join(unknown)}; its knobs are alpha_text, alpha_image, beta.")
+            raise InputError(f"PDV has no {', '.join(unknown)}; its knobs are {', '.join(KNOBS)}.")
         return cls(**knobs)  # type: ignore[arg-type]  # checked and converted in __post_init__
 
 

@@ -36,9 +36,13 @@ UNIT_ROUNDOFF = float(np.finfo(np.float32).eps) / 2
 class Gallery(Protocol):
     """The searched documents; a `mmret.retrieval.index.Index` is one."""
 
-    ids: Sequence[str]
-    vectors: Floats
-    """[N, D], L2-normalised; may be memory-mapped."""
+    @property
+    def ids(self) -> Sequence[str]:
+        """N document ids."""
+
+    @property
+    def vectors(self) -> Floats:
+        """[N, D], L2-normalised; may be memory-mapped."""
 
     @property
     def rows_by_id(self) -> Integers:
@@ -123,11 +127,12 @@ class Sweep:
     def _similarities(self, queries: slice) -> Floats:
         """The similarities of a block of queries to all documents, float32 [3, b, N]."""
         own = self._vectors[:, queries]
-        similarities = np.empty((*own.shape[:2], len(self.gallery.ids)), np.float32)
+        stacked = own.reshape(-1, own.shape[2])  # one product of a large matrix, not three of smaller ones
+        similarities = np.empty((len(stacked), len(self.gallery.ids)), np.float32)
         for start in range(0, len(self.gallery.ids), GALLERY_BLOCK):
             documents = self.gallery.vectors[start : start + GALLERY_BLOCK]
-            similarities[..., start : start + GALLERY_BLOCK] = own @ documents.T
-        return similarities
+            similarities[:, start : start + GALLERY_BLOCK] = stacked @ documents.T
+        return similarities.reshape(3, -1, len(self.gallery.ids))
 
     def _rank(self, query: int, similarities: Floats) -> QueryRankings:
         """All settings of one query, from its similarities [3, N]."""
@@ -160,7 +165,8 @@ class Sweep:
         """The weights [S, 3] of the similarities, divided by the norm of PDV-F (0 where it vanishes)."""
         raw = weights(self.beta, self.gamma[:, query])
         own = self._vectors[:, query].astype(np.float64)
-        norms = np.linalg.norm(raw @ own, axis=1, keepdims=True)
+        squares = ((raw @ (own @ own.T)) * raw).sum(axis=1, keepdims=True)
+        norms = np.sqrt(np.maximum(squares, 0))
         present = norms > VANISHED * np.abs(raw).sum(axis=1, keepdims=True)
         scaled: Doubles = np.divide(raw, norms, out=np.zeros_like(raw), where=present)
         return scaled
@@ -213,13 +219,18 @@ def top_k(scores: Floats, k: int) -> tuple[Integers, Floats]:
     Score and column are packed into one integer, so that one sort of plain numbers orders by both.
     """
     bits = (scores + np.float32(0)).view(np.int32)  # adding 0 turns −0 into 0
-    ordered = (bits ^ ((bits >> 31) & 0x7FFFFFFF)).astype(np.int64)  # orders as the floats do
     last = scores.shape[1] - 1
-    keys = (ordered << 32) | (last - np.arange(last + 1))
+    keys = (_flip_negative(bits).astype(np.int64) << 32) | (last - np.arange(last + 1))
     if last >= k:
         keys = np.partition(keys, last + 1 - k, axis=1)[:, last + 1 - k :]
-    columns = last - (np.sort(keys, axis=1)[:, ::-1] & 0xFFFFFFFF)
-    return columns, np.take_along_axis(scores, columns, axis=1)
+    keys = np.sort(keys, axis=1)[:, ::-1]
+    return last - (keys & 0xFFFFFFFF), _flip_negative((keys >> 32).astype(np.int32)).view(np.float32)
+
+
+def _flip_negative(bits: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Map the bits of float32 numbers to integers in the same order, and back: it is its own inverse."""
+    flipped: NDArray[np.int32] = bits ^ ((bits >> 31) & 0x7FFFFFFF)
+    return flipped
 
 
 def _check(
