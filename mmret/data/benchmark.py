@@ -175,6 +175,11 @@ class Benchmark:
         """Query id → reference image id, for the queries that have one."""
         return {query.id: query.reference for query in self.queries if query.reference is not None}
 
+    @cached_property
+    def image_ids(self) -> tuple[str, ...]:
+        """Every image that an evaluation encodes, once: the gallery, then references that lie outside it."""
+        return tuple(dict.fromkeys((*self.gallery, *self.references.values())))
+
     def alternatives(self, query: Query) -> tuple[str, ...]:
         """The texts to encode for a query, joined as the protocol says (see `join_captions`)."""
         return join_captions(query.texts, self.protocol.caption_join)

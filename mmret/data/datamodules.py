@@ -251,14 +251,15 @@ class CaptionsDataModule(_BatchedDataModule):
 
 
 class BenchmarkDataModule(_BatchedDataModule):
-    """A benchmark for `ZeroShotCIR`: two loaders, images (`ImageBatch`) and queries (`QueryIndices`).
+    """A benchmark for `ZeroShotCIR`: two loaders, images (`ImageBatch`), then queries (`QueryIndices`).
+
+    Images are preprocessed as the benchmark's protocol says.
 
     Args:
         benchmark: A name for `mmret.load_benchmark`: `miniature`, `emoji`, `folder:PATH`, …
         split: Its split.
         root: Folder of the data, for benchmarks that need one.
-        backbone: Name whose preprocessing is applied; by default that of the tested module.
-        preprocess: Another preprocessing than the backbone's own, by name.
+        backbone: Name whose input size and normalisation apply; by default that of the tested module.
         batch_size: Images or queries a batch and device.
         num_workers: Processes that read images; 0 reads in the main process.
     """
@@ -271,7 +272,6 @@ class BenchmarkDataModule(_BatchedDataModule):
         split: str = "test",
         root: str | None = None,
         backbone: str | None = None,
-        preprocess: str | None = None,
         batch_size: int = 64,
         num_workers: int = 0,
     ) -> None:
@@ -283,14 +283,12 @@ class BenchmarkDataModule(_BatchedDataModule):
         from mmret.data import load_benchmark
 
         self.benchmark = load_benchmark(*(self.hparams[name] for name in ("benchmark", "split", "root")))
-        self.transform = self.transform_for(self.hparams["backbone"], self.hparams["preprocess"])
+        self.transform = self.transform_for(self.hparams["backbone"], self.benchmark.protocol.preprocess)
 
     def test_dataloader(self) -> list[DataLoader[Any]]:
-        """[every gallery and reference image once, every query's index], both in order."""
-        benchmark = self.benchmark
-        ids = tuple(dict.fromkeys((*benchmark.gallery, *benchmark.references.values())))
-        images = TransformedImages(benchmark.images, ids, self.transform)
-        indices = range(len(benchmark.queries))
+        """[every image once, every query once], both in order."""
+        images = TransformedImages(self.benchmark.images, self.benchmark.image_ids, self.transform)
+        indices = range(len(self.benchmark.queries))
         return [self.loader(images, collate_images), self.loader(indices, collate_indices)]
 
 
