@@ -102,7 +102,7 @@ class Backbone(nn.Module, ABC):
         return self.requires_grad_(False).eval()
 
     def unfreeze(self) -> Self:
-        """Give the weights back to the gradient and follow the parent's mode, to train them; returns the backbone."""
+        """Let the weights be trained: gradients, and the parent's mode; returns the backbone."""
         self.frozen = False
         return self.requires_grad_(True)
 

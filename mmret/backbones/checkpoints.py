@@ -29,6 +29,11 @@ _DAMAGE = (
 _URL_HASH = re.compile(r"/([0-9a-f]{64})/|-([0-9a-f]{8})\.pt$")
 
 
+def has_weights(folder: Path) -> bool:
+    """Whether the folder holds a file of weights."""
+    return any(file.suffix in SUFFIXES for file in folder.iterdir())
+
+
 def find_weights(path: Path) -> Path:
     """Return the weights file at `path`, or the one in the folder `path`; raises `InputError`.
 

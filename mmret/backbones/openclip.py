@@ -12,11 +12,18 @@ from typing import Any, Self
 import open_clip
 from open_clip.constants import HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
 from open_clip.factory import load_checkpoint
+from open_clip.tokenizer import SimpleTokenizer
 from open_clip.transform import PreprocessCfg, merge_preprocess_dict
 from torch import Tensor
 
 from mmret.backbones.base import Backbone, PromptTokens
-from mmret.backbones.checkpoints import file_revision, find_weights, published_revision, reading
+from mmret.backbones.checkpoints import (
+    file_revision,
+    find_weights,
+    has_weights,
+    published_revision,
+    reading,
+)
 from mmret.backbones.injection import pseudo_words
 from mmret.backbones.openclip_names import UNKNOWN_LICENCE, Pretrained, find, licence, matching, short_name
 from mmret.backbones.openclip_tokens import prompt_tokenizer
@@ -28,6 +35,12 @@ from mmret.errors import InputError
 
 CONFIG = "open_clip_config.json"
 """A local folder's description: `model_cfg` and `preprocess_cfg`, as open_clip writes it for a hub."""
+
+BYTE_PAIRS = "bpe_vocabulary.txt.gz"
+"""A local folder's own byte-pair vocabulary, in the format of CLIP's; without it open_clip chooses."""
+
+UNTRAINED = "untrained"
+"""The revision of an architecture without weights."""
 
 LOCAL = "local"
 """The architecture of a spec whose model is described beside its weights."""
@@ -46,7 +59,12 @@ class OpenClipBackbone(Backbone):
 
     @classmethod
     def describe(cls, name: str) -> BackboneSpec:
-        """Return the spec of a short name, of `open_clip:ARCH/TAG-or-FILE`, or of a path."""
+        """Return the spec of a short name, of `open_clip:ARCH/TAG-or-FILE`, or of a path.
+
+        A folder that describes a model and holds no weights gives a spec of the revision "untrained".
+        """
+        if (Path(name) / CONFIG).is_file() and not has_weights(Path(name)):
+            return architecture_spec(name)
         architecture, weights = _source(name)
         if Path(weights).is_file():
             return _local_spec(name, architecture, Path(weights))
@@ -55,9 +73,11 @@ class OpenClipBackbone(Backbone):
     @classmethod
     def load(cls, spec: BackboneSpec, precision: str, device: str) -> Self:
         """Build the towers and read the weights, downloading a published tag on its first use."""
+        if spec.revision == UNTRAINED:
+            find_weights(Path(spec.weights).parent)
         file = spec.weights if Path(spec.weights).is_file() else _download(spec)
         with reading(file, spec.architecture):
-            model = _build(_model_config(spec))
+            model = build_model(model_config(spec))
             load_checkpoint(model, file)
         if file != spec.weights:
             spec = replace(spec, revision=_published_spec(spec.architecture, spec.weights).revision)
@@ -105,11 +125,21 @@ class OpenClipBackbone(Backbone):
         """The trained factor on cosine similarities."""
         return self._logit_scale
 
+    @property
+    def learnt_scale(self) -> Tensor:
+        """The logarithm of the factor on cosine similarities, as the parameter that training moves."""
+        scale: Tensor = self.model.logit_scale
+        return scale
+
     @cached_property
     def prompt_tokenizer(self) -> PromptTokenizer:
         """The tokenizer, loaded when first needed: images need none, and some lie on a hub."""
         local = self.spec.architecture == LOCAL
-        name = f"local-dir:{Path(self.spec.weights).parent}" if local else self.spec.architecture
+        folder = Path(self.spec.weights).parent
+        if local and (folder / BYTE_PAIRS).is_file():
+            own = SimpleTokenizer(str(folder / BYTE_PAIRS), context_length=self.spec.context_length)
+            return prompt_tokenizer(own, self.spec.context_length)
+        name = f"local-dir:{folder}" if local else self.spec.architecture
         try:
             tokenizer = open_clip.get_tokenizer(name)
         except (OSError, ValueError) as error:
@@ -137,7 +167,10 @@ def _source(name: str) -> tuple[str, str]:
         return found
     file = find_weights(Path(name))
     if not (file.parent / CONFIG).is_file():
-        raise InputError(f"{file.parent} holds no {CONFIG}, which says what model the weights are for.")
+        raise InputError(
+            f"{file.parent} holds no {CONFIG}, which says what model the weights are for: add one, or name "
+            "the architecture as in open_clip:ViT-B-32/FILE or timm:NAME/FILE."
+        )
     return LOCAL, str(file)
 
 
@@ -169,6 +202,29 @@ def _published_spec(architecture: str, tag: str) -> BackboneSpec:
         weights=tag,
         revision=published_revision(published["url"], repository, filenames),
         licence=licence(Pretrained(architecture, tag)),
+    )
+
+
+def architecture_spec(name: str) -> BackboneSpec:
+    """Return the spec of an architecture without its weights: a short name, or a described folder.
+
+    Its revision is "untrained", which no store of vectors may carry for long: it names no weights.
+    """
+    described = Path(name) / CONFIG
+    if described.is_file():
+        config, preprocess = _read_config(described)
+        architecture, weights = LOCAL, str(Path(name) / UNTRAINED)
+    else:
+        architecture, weights = _source(name)
+        config, preprocess = open_clip.get_model_config(architecture), {}
+    return _spec(
+        config,
+        merge_preprocess_dict(PreprocessCfg(), preprocess),
+        name=name,
+        architecture=architecture,
+        weights=weights,
+        revision=UNTRAINED,
+        licence=UNKNOWN_LICENCE,
     )
 
 
@@ -220,7 +276,7 @@ def _read_config(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     return model, content.get("preprocess_cfg") or {}
 
 
-def _model_config(spec: BackboneSpec) -> dict[str, Any]:
+def model_config(spec: BackboneSpec) -> dict[str, Any]:
     """Return the configuration to build from; a local text tower finds its own description in its folder."""
     if spec.architecture != LOCAL:
         config: dict[str, Any] = open_clip.get_model_config(spec.architecture)
@@ -232,7 +288,7 @@ def _model_config(spec: BackboneSpec) -> dict[str, Any]:
     return config
 
 
-def _build(config: dict[str, Any]) -> Any:
+def build_model(config: dict[str, Any]) -> Any:
     """Build a model with random weights, and none from a hub.
 
     This is the part of `open_clip.create_model` that chooses the class; that function would warn of random

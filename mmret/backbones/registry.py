@@ -29,7 +29,6 @@ _LOADERS = {
     "timm": ("mmret.backbones.timm_images", "TimmBackbone"),
     "miniature": ("mmret.backbones.miniature", "MiniatureBackbone"),
 }
-_FOLDER_MARKS = {"open_clip_config.json": "open_clip"}
 
 
 def load_backbone(
@@ -89,32 +88,19 @@ def _loader(loader: str) -> type[Backbone]:
 
 
 def _loader_of(name: str) -> str:
-    """Say which loader a name belongs to, without asking the loader."""
-    from mmret.backbones.openclip_names import find
-
+    """Say which loader a name belongs to; raises `InputError` for a name that nobody knows."""
     prefix, colon, _ = name.partition(":")
     if colon and prefix in ("open_clip", "timm"):
         return prefix
     if name == MINIATURE:
         return "miniature"
-    if find(name) is not None:
+    from mmret.backbones.openclip_names import find
+
+    if find(name) is not None or Path(name).exists():
         return "open_clip"
-    if Path(name).exists() or "/" in name or "\\" in name:
-        return _loader_of_path(Path(name))
+    if "/" in name or "\\" in name:
+        raise InputError(f"{name} does not exist: a backbone's name with a slash in it is a path.")
     raise InputError(
         f"unknown backbone {name!r}{nearest(name, names())}; open_clip:ARCH/TAG, timm:NAME and paths of "
         "checkpoints work too."
-    )
-
-
-def _loader_of_path(path: Path) -> str:
-    if not path.exists():
-        raise InputError(f"{path} does not exist: a backbone's name with a slash in it is a path.")
-    folder = path if path.is_dir() else path.parent
-    for mark, loader in _FOLDER_MARKS.items():
-        if (folder / mark).is_file():
-            return loader
-    raise InputError(
-        f"{folder} holds none of {', '.join(_FOLDER_MARKS)}, which say what model the weights are for: add "
-        "one, or name the architecture as in open_clip:ViT-B-32/FILE or timm:NAME/FILE."
     )
