@@ -9,7 +9,10 @@ from typing import Final
 from mmret.tables.grids import Column, Entry, Grid
 from mmret.templates import render_template
 
-_MARKDOWN_SIGNS: Final = re.compile(r"[\\`*|<>&]|(?<![0-9A-Za-z])_|_(?![0-9A-Za-z])|\[(?=[^\]]*\]\()")
+_MARKDOWN_SIGNS: Final = re.compile(
+    r"[\\`*|]|^[-+#>]|<(?=[A-Za-z/!?])|&(?=[#0-9A-Za-z])"  # code, emphasis, cells; blocks; tags; entities
+    r"|(?<![0-9A-Za-z])_|_(?![0-9A-Za-z])|\[(?=[^\]]*\]\()"  # emphasis that is no part of a name; links
+)
 
 _LATEX: Final[Mapping[str, str]] = {
     **{sign: f"\\{sign}" for sign in "{}$&#_%"},

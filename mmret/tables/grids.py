@@ -167,7 +167,7 @@ def _claim_grid(spec: TableSpec, claims: Sequence[ClaimResult]) -> Grid:
 
 def _claim_entries(spec: TableSpec, answer: ClaimResult) -> Iterator[Entry]:
     claim, difference = answer.claim, answer.difference
-    yield Entry(f"{spec.row(claim.row).label} > {spec.row(claim.against).label}")
+    yield Entry(f"{spec.row(claim.row).label} over {spec.row(claim.against).label}")
     yield Entry(claim.metric)
     if difference is None:
         yield from [Entry(BLANK, tone="muted")] * 2

@@ -60,10 +60,15 @@ def _protocol(row: RowResult) -> str:
 
 
 def _pdv(row: RowResult) -> str:
-    """The PDV settings of a row's seeds, each setting once."""
-    chosen = [(record.seed, record.outcome.pdv) for record in row.records if record.outcome.pdv]
-    texts = [f"{_settings(pdv)} (seed {seed})" for seed, pdv in chosen]
-    return f"PDV: {'; '.join(texts)}." if texts else ""
+    """The PDV settings of a row, each with its seeds where they differ."""
+    seeds: dict[str, list[str]] = {}
+    for record in row.records:
+        if record.outcome.pdv:
+            seeds.setdefault(_settings(record.outcome.pdv), []).append(str(record.seed))
+    if len(seeds) < 2:
+        return "".join(f"PDV: {text}." for text in seeds)
+    texts = [f"{text} (seed {', '.join(found)})" for text, found in seeds.items()]
+    return f"PDV: {'; '.join(texts)}."
 
 
 def _settings(settings: Settings) -> str:

@@ -45,7 +45,7 @@ def test_markdown_aligns_marks_the_best_and_escapes() -> None:
         "| sum_raw | **12.30** [10.00, 14.50] |\n\n"
         "- a note\n"
     )
-    assert r"a\|b \& 50% \<script\>alert('x')\</script\> $5\_{x} \\ \*b\* #1 ~^" in markdown([GRID], [])
+    assert r"a\|b & 50% \<script>alert('x')\</script> $5\_{x} \\ \*b\* #1 ~^" in markdown([GRID], [])
 
 
 def test_latex_escapes_every_sign_of_its_own() -> None:
@@ -84,7 +84,15 @@ FIELDS = ["row", "delta", "paper", "note"]
 
 @pytest.mark.parametrize(
     ("text", "escaped"),
-    [("_x_", r"\_x\_"), ("a_b", "a_b"), ("[a](b)", r"\[a](b)"), ("`c`", r"\`c\`"), ("&amp;", r"\&amp;")],
+    [
+        ("_x_", r"\_x\_"),
+        ("a_b", "a_b"),
+        ("[a](b)", r"\[a](b)"),
+        ("`c`", r"\`c\`"),
+        ("&amp;", r"\&amp;"),
+        ("> q", r"\> q"),
+        ("p < 1", "p < 1"),
+    ],
 )
 def test_markdown_markup_in_a_text_stays_text(text: str, escaped: str) -> None:
     grid = Grid("T", (Column("A", numeric=False),), ((Entry(text),),))

@@ -1,4 +1,5 @@
 import csv
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -42,14 +43,14 @@ def test_a_row_without_cells_shows_no_number_and_its_reason(tmp_path: Path) -> N
     table = make_table(tmp_path, failing={"lincir-pdv": InputError("No weights for φ here.")})
     assert entries(table)[2] == ["LinCIR + PDV", "0 of 2", "not run", "not run"]
     assert "LinCIR + PDV: not run: No weights for φ here." in table.notes
-    assert entries(table, 1) == [["LinCIR + PDV > LinCIR", "success@1", "–", "–", "–", "–", "not run"]]
+    assert entries(table, 1) == [["LinCIR + PDV over LinCIR", "success@1", "–", "–", "–", "–", "not run"]]
 
 
 def test_claims_stand_in_a_grid_of_their_own(tmp_path: Path) -> None:
     claim = entries(make_table(tmp_path), 1)[0]
     # Only one of the three references differs, so every assignment of signs is as extreme.
     assert claim == [
-        "LinCIR + PDV > LinCIR",
+        "LinCIR + PDV over LinCIR",
         "success@1",
         "+25.00",
         "2 of 2",
@@ -104,9 +105,18 @@ def test_notes_say_how_the_numbers_were_made(tmp_path: Path) -> None:
     notes = "\n".join(make_table(tmp_path, notes=["A remark."], source={"paper": "Tursun et al."}).notes)
     assert "shapes 1 test: 4 queries from 3 reference images." in notes
     assert "Protocol: preprocess center-crop, remove_reference no." in notes
-    assert "LinCIR + PDV: PDV: beta 0.5, alpha_image 1.25 (seed 0)" in notes
+    assert "LinCIR + PDV: PDV: beta 0.5, alpha_image 1.25." in notes
     assert "A remark." in notes
     assert "Paper: Tursun et al." in notes
+
+
+def test_settings_of_pdv_that_differ_name_their_seeds(tmp_path: Path) -> None:
+    table = make_table(tmp_path, seeds=3)
+    key = ("lincir-pdv", 1)
+    other = replace(table.records[key].outcome, pdv={"beta": 0.25})
+    records = {**table.records, key: replace(table.records[key], outcome=other)}
+    notes = Table(table.spec, records, {}).notes
+    assert "LinCIR + PDV: PDV: beta 0.5, alpha_image 1.25 (seed 0, 2); beta 0.25 (seed 1)." in notes
 
 
 def test_every_format_from_one_object(tmp_path: Path) -> None:

@@ -1,0 +1,225 @@
+"""Figures of a report as inline SVG that follows the page's colours and fonts."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from hashlib import sha256
+from io import BytesIO
+from itertools import cycle
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from markupsafe import Markup, escape
+from numpy.typing import NDArray
+
+from mmret.errors import InputError
+from mmret.tables.summary import POINTS, Estimate
+from mmret.tables.table import Table
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Curve = Sequence[tuple[float, float]]
+"""(step, value) pairs."""
+
+# Stand-ins that no figure would use, replaced in the SVG: so the page's light and dark schemes reach it.
+_INK: Final = "#010203"
+_ACCENT: Final = "#040506"
+_PAGE_COLOURS: Final = {_INK: "currentColor", _ACCENT: "var(--accent, #2456c7)"}
+
+_SETTINGS: Final[Any] = {
+    "svg.fonttype": "none",
+    "font.size": 11,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.6,
+    "lines.linewidth": 1.8,
+    "lines.solid_capstyle": "round",
+    "text.parse_math": False,
+    **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), _INK),
+}
+
+_MARKERS: Final = "o*DsP^v"
+
+_LEVELS: Final = 128
+"""Steps of γ in each column of a heat map."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An inline SVG with its title, and what is to be seen on it, in a few short texts."""
+
+    title: str
+    svg: Markup
+    details: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class HeatMap:
+    """A metric over PDV's two effective knobs.
+
+    Attributes:
+        beta: β of each setting, [n].
+        gamma: γ = (1 − β)·α_image + β·α_text of each setting, [n].
+        values: The metric at each setting, 0…1, [n].
+        metric: Its name.
+        split: The split on which it was measured.
+        points: Settings to mark: label → (β, γ), such as the base at (1, 1).
+
+    Raises:
+        InputError: Arrays of different lengths, or no grid: it takes two β or more, with several γ.
+    """
+
+    beta: NDArray[np.floating]
+    gamma: NDArray[np.floating]
+    values: NDArray[np.floating]
+    metric: str
+    split: str
+    points: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Check the shapes."""
+        sizes = [np.shape(item) for item in (self.beta, self.gamma, self.values)]
+        if len(set(sizes)) != 1 or len(sizes[0]) != 1:
+            raise InputError(f"A heat map takes β, γ and values of one length, not the shapes {sizes}.")
+        if len(np.unique(self.beta)) < 2 or len(np.unique(self.gamma)) < 2:
+            raise InputError("A heat map takes a grid of several β and γ; here one of them never changes.")
+
+    def nearest(self, beta: float, gamma: float) -> float:
+        """The metric at the setting nearest to (β, γ), 0…1."""
+        return float(self.values[np.argmin((self.beta - beta) ** 2 + (self.gamma - gamma) ** 2)])
+
+
+def draw_curve(title: str, curve: Curve) -> Picture:
+    """A training curve; steps without a finite value are left out."""
+    found = np.array([pair for pair in curve if np.isfinite(pair[1])], dtype=float).reshape(-1, 2)
+    with _canvas(4.4, 2.6) as (figure, axes):
+        axes.plot(*found.T, color=_ACCENT, marker="o" if len(found) < 3 else "", markersize=4)
+        axes.set_xlabel("step")
+        axes.grid(axis="y", color=_INK, alpha=0.12, linewidth=0.6)
+        axes.margins(x=0.02)
+        axes.ticklabel_format(axis="y", scilimits=(-3, 4))
+        return _picture(figure, title, (_ends(found),))
+
+
+def _ends(curve: NDArray[np.float64]) -> str:
+    if not len(curve):
+        return "no finite value was logged"
+    (first, start), (last, end) = curve[0], curve[-1]
+    return f"{start:.4g} at step {first:.0f}, {end:.4g} at step {last:.0f}"
+
+
+def draw_overview(table: Table) -> Picture | None:
+    """The headline metric of every row that has been run, with its interval; None when there is none."""
+    metric = table.spec.metrics[0]
+    found = [(row.spec.label, row.estimates[metric]) for row in table.rows]
+    rows = [(label, item) for label, item in found if item is not None]
+    if not rows:
+        return None
+    with _canvas(5.6, 0.5 + 0.32 * len(rows)) as (figure, axes):
+        _draw_intervals(axes, rows)
+        details = (f"{label} {item.value:.2f} [{item.low:.2f}, {item.high:.2f}]" for label, item in rows)
+        return _picture(figure, f"{metric} × 100, with 95 % intervals", tuple(details))
+
+
+def _draw_intervals(axes: "Axes", rows: Sequence[tuple[str, Estimate]]) -> None:
+    for place, (_, item) in enumerate(rows):
+        axes.plot([item.low, item.high], [place, place], color=_ACCENT, alpha=0.45, linewidth=5)
+        axes.plot(item.value, place, "o", color=_ACCENT, markersize=7)
+        axes.annotate(
+            f"{item.value:.1f}", (item.high, place), (8, 0), textcoords="offset points", va="center"
+        )
+    axes.set_yticks(range(len(rows)), [label for label, _ in rows])
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.set_xlim(0, 1.1 * max(item.high for _, item in rows) or 1)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(axis="x", color=_INK, alpha=0.12, linewidth=0.6)
+    axes.spines["left"].set_visible(False)
+
+
+def draw_heat_map(heat_map: HeatMap) -> Picture:
+    """The metric over (β, γ), with the marked settings and the line γ = β of plain fusion."""
+    title = f"{heat_map.metric} × 100 on {heat_map.split} over β and γ"
+    with _canvas(5.6, 4.2) as (figure, axes):
+        _draw_surface(figure, axes, heat_map)
+        _draw_settings(axes, heat_map)
+        axes.set(xlabel="β (share of the text side)", ylabel="γ (step along the edit)")
+        axes.margins(0)
+        figure.legend(loc="outside upper left", ncols=2, frameon=False, fontsize=10, handletextpad=0.4)
+        return _picture(figure, title, _describe(heat_map))
+
+
+def _draw_surface(figure: "Figure", axes: "Axes", heat_map: HeatMap) -> None:
+    beta, gamma, values = _mesh(heat_map)
+    colours = axes.pcolormesh(beta, gamma, values, shading="gouraud", cmap="viridis", rasterized=True)
+    bar = figure.colorbar(colours, ax=axes, pad=0.02)
+    bar.outline.set_visible(False)
+    if bar.solids is not None:
+        bar.solids.set_rasterized(True)
+
+
+def _mesh(heat_map: HeatMap) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """β, γ and points as a mesh [levels, columns]: the settings stand in columns, one a β.
+
+    A column's γ are its own, as many and as far apart as both α make them, so each is interpolated.
+    """
+    columns, owner = np.unique(np.round(heat_map.beta, 6), return_inverse=True)
+    levels = np.linspace(0, 1, _LEVELS)
+    gamma, values = np.empty((2, _LEVELS, len(columns)))
+    for column in range(len(columns)):
+        inside = owner == column
+        known, first = np.unique(heat_map.gamma[inside], return_index=True)
+        gamma[:, column] = known[0] + levels * (known[-1] - known[0])
+        values[:, column] = np.interp(gamma[:, column], known, POINTS * heat_map.values[inside][first])
+    return np.broadcast_to(columns, gamma.shape), gamma, values
+
+
+def _draw_settings(axes: "Axes", heat_map: HeatMap) -> None:
+    low = max(heat_map.beta.min(), heat_map.gamma.min())
+    high = min(heat_map.beta.max(), heat_map.gamma.max())
+    axes.plot([low, high], [low, high], "--", color="white", linewidth=1.2)
+    axes.plot([], [], "--", color=_INK, linewidth=1.2, label="plain fusion (γ = β)")
+    style: dict[str, Any] = {"color": "white", "markeredgecolor": "black", "markersize": 11, "clip_on": False}
+    for marker, (label, place) in zip(cycle(_MARKERS), heat_map.points.items(), strict=False):
+        axes.plot(*place, marker, label=label, zorder=5, **style)
+
+
+def _describe(heat_map: HeatMap) -> tuple[str, ...]:
+    best = int(np.argmax(heat_map.values))
+    places = {"highest": (heat_map.beta[best], heat_map.gamma[best]), **heat_map.points}
+    return tuple(
+        f"{label}: {POINTS * heat_map.nearest(beta, gamma):.2f} at β {beta:.2f}, γ {gamma:.2f}"
+        for label, (beta, gamma) in places.items()
+    )
+
+
+@contextmanager
+def _canvas(width: float, height: float) -> Iterator["tuple[Figure, Axes]"]:
+    """A figure of that size in inches; without pyplot, whose global state a library leaves alone."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(_SETTINGS):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        yield figure, figure.subplots()
+
+
+def _picture(figure: "Figure", title: str, details: tuple[str, ...]) -> Picture:
+    import matplotlib
+
+    buffer = BytesIO()
+    # Each figure salts its ids by its title: two pictures on one page must not share a clip path.
+    salt = sha256(title.encode()).hexdigest()
+    with matplotlib.rc_context({**_SETTINGS, "svg.hashsalt": salt}):
+        figure.savefig(
+            buffer, format="svg", transparent=True, dpi=150, metadata={"Date": None, "Creator": None}
+        )
+    svg = buffer.getvalue().decode()
+    for stand_in, colour in _PAGE_COLOURS.items():
+        svg = svg.replace(stand_in, colour)
+    # The prologue and the metadata name addresses; an inline picture needs neither.
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
+    labelled = f'<svg role="img" aria-label="{escape("; ".join((title, *details)))}" '
+    return Picture(title, Markup(svg.replace("<svg ", labelled, 1)), details)
