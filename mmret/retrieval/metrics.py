@@ -53,7 +53,8 @@ def recall(relevance: Relevance, k: int) -> Values:
 
 def success(relevance: Relevance, k: int) -> Values:
     """1 if any of the first k is relevant, else 0."""
-    return relevance.hits(k).any(axis=1).astype(np.float64)
+    found: Values = np.asarray(relevance.hits(k).any(axis=1), dtype=np.float64)
+    return found
 
 
 def ndcg(relevance: Relevance, k: int) -> Values:

@@ -129,7 +129,7 @@ class Run:
                 return cls(ids[0], ids[1], file["indices"], file["scores"])
         except InputError:
             raise
-        except (OSError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
+        except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
             raise InputError(f"{path} is no saved run ({error}): give a file `Run.save` wrote.") from error
 
     def write_trec(self, path: str | Path, tag: str = "mmret") -> None:

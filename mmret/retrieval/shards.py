@@ -110,7 +110,7 @@ def mapped(path: Path) -> Stored:
     """
     try:
         vectors: Stored = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
+    except (OSError, EOFError, ValueError) as error:
         raise InputError(f"{path} is damaged ({error}): delete the store and embed again.") from error
     return vectors
 

@@ -196,8 +196,10 @@ class EmbeddingStore:
         if len(shards) == 1:
             return _rows_of_one(mapped(self.path / f"{shards[0]}.npy"), rows)
         gathered = np.empty((len(names), self.width or 0), dtype=np.float32)
-        order, first = np.argsort(owner, kind="stable"), np.searchsorted(np.sort(owner), range(len(shards)))
-        for shard, mine in zip(shards, np.split(order, first[1:]), strict=True):
+        order = np.argsort(owner, kind="stable")
+        bounds = np.searchsorted(owner[order], np.arange(len(shards) + 1))
+        for shard, start, stop in zip(shards, bounds[:-1], bounds[1:], strict=True):
+            mine = order[start:stop]
             gathered[mine] = mapped(self.path / f"{shard}.npy")[rows[mine]]
         return gathered
 
