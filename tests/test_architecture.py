@@ -62,7 +62,7 @@ def names_in(module: str, node: ast.AST) -> Iterator[str]:
     elif isinstance(node, ast.ImportFrom):
         yield from (f"{absolute(module, node)}.{alias.name}" for alias in node.names)
     elif isinstance(node, ast.Constant) and isinstance(node.value, str) and MODULE_NAME.fullmatch(node.value):
-        yield node.value.split(":")[0]
+        yield from {node.value.split(":")[0]} & set(PATHS)
 
 
 def is_typing_only(node: ast.AST) -> bool:

@@ -1,5 +1,6 @@
 """The command `mmret`: what it imports, how it fails, and how configurations are merged."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from mmret.cli import COMMANDS, Command, main
 from mmret.errors import InputError
 from tests.toy_training import Linear
 
+ROOT = Path(__file__).parents[1]
 QUIET = [
     "--trainer.accelerator=cpu",
     "--trainer.enable_progress_bar=false",
@@ -142,6 +144,21 @@ def test_an_interrupt_says_how_to_go_on(answer: ModuleType, capsys: pytest.Captu
 @pytest.mark.parametrize("stage", ["fit", "validate", "test", "predict"])
 def test_every_stage_runs(stage: str) -> None:
     assert stage in run(stage, *TOY).seen
+
+
+@pytest.mark.multiprocess
+def test_two_processes_take_one_command() -> None:
+    """The command starts itself again for the second device; both parse the same configuration."""
+    given = config("given.yaml", model=toy(width=3), data={"class_path": TOY[1].split("=")[1]})
+    words = [*QUIET, "--trainer.devices=2", "--trainer.strategy=ddp", f"--config={given}"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "mmret", "fit", *words]
+    subprocess.run(command, check=True, env=environment, timeout=300, capture_output=True)
+    (saved,) = Path("runs").rglob("config.yaml")
+    assert yaml.safe_load(saved.read_text(encoding="utf-8"))["model"]["init_args"]["width"] == 3
+    (checkpoint,) = Path("runs").rglob("*.ckpt")
+    # 8 rows in batches of 4, shared between two processes: one step.
+    assert torch.load(checkpoint, weights_only=True)["global_step"] == 1
 
 
 def test_a_run_keeps_its_config_and_may_write_it_again() -> None:
