@@ -172,9 +172,10 @@ class CaptionEdit:
     """CIReVL and LDRE: captions of the reference and their edits from a file, encoded as they stand.
 
     T_ref is the raw caption, with no template, and T_comp the edited one. LDRE's fifteen of each become one
-    vector: the mean of the normalised features. That simplifies LDRE, whose own ensemble weighs fifteen
-    *rankings* by a softmax (τ = .04) over similarity drops in the gallery and so has no query vector; the
-    plain average in its code is of un-normalised features.
+    vector: the mean of the normalised features. That simplifies LDRE, which weighs its fifteen normalised
+    edits by a softmax (τ = .04) over the drops in similarity that they cause in the gallery, summed over all
+    queries of the split: such a vector depends on gallery and split. (The plain average in its code is of
+    un-normalised features.)
 
     Args:
         captions: path of a JSON file, or its content; the layouts are those of `CaptionEdits.parse`.

@@ -25,7 +25,7 @@ Split = tuple[str, str]
 PROGRESS_AFTER_S = 5.0
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class SweepResult:
     """A whole grid's values of one metric, and the setting chosen by them.
 
@@ -48,6 +48,10 @@ class SweepResult:
     beta: Doubles
     gamma: Doubles
     values: Doubles
+
+    def __repr__(self) -> str:
+        where = " ".join(self.selected_on)
+        return f"SweepResult({self.best}: {self.metric} {self.best_value:.4f} on {where})"
 
     @property
     def best(self) -> PDV:

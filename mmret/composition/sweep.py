@@ -68,7 +68,7 @@ class QueryRankings:
     scores: Floats
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Sweep:
     """The rankings of all settings, made query by query as they are iterated over. Made by `sweep`.
 
@@ -95,6 +95,9 @@ class Sweep:
     def __len__(self) -> int:
         """The number of queries."""
         return len(self.query_ids)
+
+    def __repr__(self) -> str:
+        return f"Sweep({len(self.settings):,} settings, {len(self):,} queries, k={self.k})"
 
     def __iter__(self) -> Iterator[QueryRankings]:
         """The rankings, one query at a time, in bounded memory."""
