@@ -52,7 +52,7 @@ def embed_images(
     wanted = list(images.ids if ids is None else ids)
     target: _Target = _Memory(backbone.spec.width) if store is None else store
     todo, failures = _outstanding(images, list(dict.fromkeys(wanted)), store)
-    loader = _loader(backbone, images, list(todo), batch_size, workers)
+    loader = pixel_batches(backbone, images, list(todo), batch_size, workers)
     with _Writer(target, todo) as writer, _bar(len(todo), backbone, progress) as bar:
         for batch in _encoded(backbone, loader):
             writer.write(batch.ids, batch.vectors)
@@ -140,7 +140,7 @@ class _Writer:
         self._flushed = time.monotonic()
 
 
-class _Batch(NamedTuple):
+class PixelBatch(NamedTuple):
     """Images read: their ids, uint8 [B, 3, H, W], and why others of the batch could not be read."""
 
     ids: list[str]
@@ -173,15 +173,20 @@ class _Pixels(Dataset[tuple[str, Tensor | str]]):
             return id, str(error)
 
 
-def _collate(items: Sequence[tuple[str, Tensor | str]]) -> _Batch:
+def _collate(items: Sequence[tuple[str, Tensor | str]]) -> PixelBatch:
     read = [(id, pixels) for id, pixels in items if isinstance(pixels, Tensor)]
     failures = {id: why for id, why in items if isinstance(why, str)}
-    return _Batch([id for id, _ in read], torch.stack([p for _, p in read]) if read else None, failures)
+    return PixelBatch([id for id, _ in read], torch.stack([p for _, p in read]) if read else None, failures)
 
 
-def _loader(
-    backbone: Backbone, images: ImageSource, ids: Sequence[str], batch_size: int, workers: int | None
-) -> DataLoader[tuple[str, Tensor | str]]:
+def pixel_batches(
+    backbone: Backbone,
+    images: ImageSource,
+    ids: Sequence[str],
+    batch_size: int = 64,
+    workers: int | None = None,
+) -> Iterable[PixelBatch]:
+    """Read and preprocess images in the order of `ids`, in `workers` processes (None: as many as needed)."""
     gpu = backbone.device.type == "cuda"
     processes = _default_workers(len(ids), gpu) if workers is None else workers
     return DataLoader(
@@ -203,9 +208,9 @@ def _default_workers(count: int, gpu: bool) -> int:
 
 
 @torch.no_grad()
-def _encoded(backbone: Backbone, batches: Iterable[_Batch]) -> Iterator[_EncodedBatch]:
+def _encoded(backbone: Backbone, batches: Iterable[PixelBatch]) -> Iterator[_EncodedBatch]:
     """Encode batch after batch; a GPU gets the next batch before the features of the last are waited for."""
-    waiting: tuple[_Batch, Tensor] | None = None
+    waiting: tuple[PixelBatch, Tensor] | None = None
     for batch in batches:
         features = torch.empty(0, backbone.spec.width)
         if batch.pixels is not None:
@@ -218,7 +223,7 @@ def _encoded(backbone: Backbone, batches: Iterable[_Batch]) -> Iterator[_Encoded
         yield _fetched(*waiting)
 
 
-def _fetched(batch: _Batch, features: Tensor) -> _EncodedBatch:
+def _fetched(batch: PixelBatch, features: Tensor) -> _EncodedBatch:
     return _EncodedBatch(batch.ids, features.cpu().numpy(), batch.failures)
 
 
