@@ -14,6 +14,8 @@ from markupsafe import Markup, escape
 from numpy.typing import NDArray
 
 from mmret.errors import InputError
+from mmret.tables.cells import CellRecord
+from mmret.tables.spec import Settings
 from mmret.tables.summary import POINTS, Estimate
 from mmret.tables.table import Table
 
@@ -87,9 +89,39 @@ class HeatMap:
         if len(np.unique(self.beta)) < 2 or len(np.unique(self.gamma)) < 2:
             raise InputError("A heat map takes a grid of several β and γ; here one of them never changes.")
 
+    @classmethod
+    def from_record(cls, record: CellRecord, marked: Mapping[str, CellRecord]) -> "HeatMap":
+        """The sweep that chose a cell's PDV setting, with the base and the settings of other cells marked.
+
+        Args:
+            record: Of a cell whose PDV was chosen; it holds the sweep's arrays.
+            marked: Label → a cell whose PDV setting is marked; one that sets α_image for each query is not.
+
+        Raises:
+            InputError: The cell holds no sweep.
+        """
+        outcome = record.outcome
+        if "sweep/values" not in outcome.arrays:
+            raise InputError(
+                f"Row {record.row} of table {record.table} holds no sweep; its PDV was not chosen."
+            )
+        beta, gamma, values = (outcome.arrays[f"sweep/{name}"] for name in ("beta", "gamma", "values"))
+        chosen = {label: _knobs(other.outcome.pdv) for label, other in marked.items()}
+        points = {label: place for label, place in chosen.items() if place is not None}
+        metric, split = str(outcome.facts["metric"]), " ".join(outcome.facts["selected_on"])
+        return cls(beta, gamma, values, metric, split, {"base": (1.0, 1.0), **points})
+
     def nearest(self, beta: float, gamma: float) -> float:
         """The metric at the setting nearest to (β, γ), 0…1."""
         return float(self.values[np.argmin((self.beta - beta) ** 2 + (self.gamma - gamma) ** 2)])
+
+
+def _knobs(pdv: Settings | None) -> tuple[float, float] | None:
+    """β and γ = (1 − β)·α_image + β·α_text of a setting; None without one for all queries."""
+    if pdv is None or isinstance(pdv["alpha_image"], str):
+        return None
+    beta = float(pdv["beta"])
+    return beta, (1 - beta) * pdv["alpha_image"] + beta * pdv["alpha_text"]
 
 
 def draw_curve(title: str, curve: Curve) -> Picture:

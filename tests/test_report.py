@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -130,6 +131,21 @@ def test_a_heat_map_s_columns_have_their_own_gammas() -> None:
     beta, gamma = np.array([0.0, 0.0, 0.0, 1.0, 1.0, 1.0]), np.array([-0.5, 2.0, 2.0, -0.5, 3.0, 1.0])
     svg = str(draw_heat_map(make_heat_map(beta=beta, gamma=gamma, values=np.linspace(0, 1, 6))).svg)
     assert len(re.findall("data:image/png", svg)) == 2
+
+
+def test_a_cell_s_sweep_becomes_a_heat_map_with_its_settings_marked(table: Table) -> None:
+    pdv, base = table.records["lincir-pdv", 0], table.records["lincir", 0]
+    automatic = replace(pdv, outcome=replace(pdv.outcome, pdv={"beta": 0.5, "alpha_image": "auto"}))
+    found = HeatMap.from_record(pdv, {"chosen": pdv, "no setting": base, "auto": automatic})
+    # γ = .5 · 1.25 + .5 · .75
+    assert found.points == {"base": (1.0, 1.0), "chosen": (0.5, 1.0)}
+    assert (found.metric, found.split, found.values.tolist()) == (
+        "success@1",
+        "shapes val",
+        [0.1, 0.2, 0.3, 0.4],
+    )
+    with pytest.raises(InputError, match="Row lincir of table toy holds no sweep"):
+        HeatMap.from_record(base, {})
 
 
 @pytest.mark.parametrize(

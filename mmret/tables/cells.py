@@ -53,7 +53,7 @@ class CellRequest:
     split: str
     protocol: Settings
     metrics: tuple[str, ...]
-    method: Settings | str
+    method: Settings
     pdv: Settings | str | None
     train: Settings | None
     description: Settings

@@ -162,9 +162,11 @@ def _parse_row(item: Settings, metrics: Sequence[str], where: str) -> RowSpec:
     )
 
 
-def _parse_method(item: Settings, where: str) -> Settings | str:
+def _parse_method(item: Settings, where: str) -> Settings:
     method = records.field(item, "method", object, where)
-    if isinstance(method, str) or (isinstance(method, dict) and "name" in method):
+    if isinstance(method, str):
+        return {"name": method}
+    if isinstance(method, dict) and "name" in method:
         return method
     raise InputError(
         f"{where}: 'method' is {method!r}, where a composer's name or a mapping with it is needed."

@@ -31,13 +31,12 @@ class InstalledFingerprints:
     """The fingerprints of the backbones and benchmarks of this installation; each is looked up once."""
 
     def __init__(self) -> None:
+        self._backbone = cache(_resolve_backbone)
         self._benchmark = cache(_load_benchmark)
 
     def backbone(self, name: str, preprocess: str) -> Mapping[str, str]:
         """The fingerprint of the backbone's spec in fp32; no weights are read."""
-        from mmret.backbones import resolve  # torch and open_clip: not for `mmret table --help`
-
-        return resolve(name, preprocess).fingerprint("fp32")
+        return self._backbone(name, preprocess)
 
     def benchmark(self, name: str, split: str, protocol: Settings) -> Settings:
         """Name, version and split as the data has them, and its protocol with the row's changes."""
@@ -51,6 +50,12 @@ class InstalledFingerprints:
             ) from None
         named = {"name": benchmark.name, "version": benchmark.version, "split": benchmark.split}
         return {**named, "protocol": asdict(applied)}
+
+
+def _resolve_backbone(name: str, preprocess: str) -> Mapping[str, str]:
+    from mmret.backbones import resolve  # torch and open_clip: not for `mmret table --help`
+
+    return resolve(name, preprocess).fingerprint("fp32")
 
 
 def _load_benchmark(name: str, split: str) -> Any:

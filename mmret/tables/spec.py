@@ -38,7 +38,7 @@ class RowSpec:
     Attributes:
         name: Unique in the table; also the name of its files.
         label: What a reader sees.
-        method: The composer (see `mmret.composition.registry`): a name, or a mapping with its arguments.
+        method: The composer: its "name" and its arguments, see `mmret.composition.registry`.
         base: The row this one changes; whatever this row leaves out is taken from there.
         pdv: How PDV is set: fixed numbers, "auto", or how to choose ({"select": "val", ...}). None: no PDV.
         train: {"config": a Lightning config or several, and overrides}: what trains φ for each seed. None:
@@ -55,7 +55,7 @@ class RowSpec:
 
     name: str
     label: str
-    method: Settings | str
+    method: Settings
     backbone: str
     benchmark: str
     split: str

@@ -172,8 +172,8 @@ def _untrained(records: Sequence[CellRecord]) -> bool:
     return all(record.description["train"] is None for record in records)
 
 
-def _queries(record: CellRecord) -> Sequence[str]:
-    return record.outcome.query_ids
+def _queries(record: CellRecord) -> list[str]:
+    return list(record.outcome.query_ids)
 
 
 def _with_verdict(answer: ClaimResult, p_holm: float) -> ClaimResult:

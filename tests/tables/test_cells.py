@@ -29,8 +29,8 @@ def test_a_record_comes_back_as_it_was_stored(tmp_path: Path, outcome: CellOutco
     assert loaded.outcome.query_ids == ["q1", "q2", "q3", "q4"]
     assert loaded.outcome.references == ["r1", "r1", "r2", "r3"]
     assert loaded.outcome.per_query["recall@5"].tolist() == [1, 0, 0, 0]
-    assert loaded.outcome.arrays["sweep/beta"].tolist() == [0, 0.5, 1]
-    assert loaded.outcome.pdv == {"beta": 0.5, "alpha_image": 1.25}
+    assert loaded.outcome.arrays["sweep/beta"].tolist() == [0, 0, 0.5, 0.5]
+    assert loaded.outcome.pdv == {"beta": 0.5, "alpha_image": 1.25, "alpha_text": 0.75}
     assert loaded.outcome.facts == {"ties": 3}
     assert json.loads(path.read_text())["means"] == {"success@1": 0.25, "recall@5": 0.25}
     assert sorted(item.name for item in path.parent.iterdir()) == ["cell.json", "cell.npz"]

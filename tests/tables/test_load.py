@@ -24,7 +24,8 @@ def test_rows_take_what_they_leave_out_from_table_and_base(tmp_path: Path) -> No
     first, second = spec.rows
     assert (first.backbone, first.benchmark, first.split, first.label) == ("tiny", "shapes", "val", "a")
     assert first.protocol == {"remove_reference": True, "caption_join": "and"}
-    assert (second.backbone, second.split, second.method, second.pdv) == ("other", "val", "text-only", "auto")
+    assert (second.backbone, second.split, second.pdv) == ("other", "val", "auto")
+    assert first.method == second.method == {"name": "text-only"}
     assert second.protocol == {"remove_reference": False, "caption_join": "and"}
 
 
@@ -47,6 +48,14 @@ def test_metrics_and_published_numbers_are_spelled_one_way(tmp_path: Path) -> No
     rows = [{"name": "a", "method": "text-only", "published": {"map@5 (÷ min)": 9}, "mark": "S"}]
     spec = write_spec(tmp_path, rows=rows, metrics=["map@5 (÷ min)"])
     assert spec.rows[0].published == {"map@5 (÷ min)": 9.0}
+
+
+def test_the_example_of_the_documentation_is_a_table(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "tables.md").read_text(encoding="utf-8")
+    (tmp_path / "example.yaml").write_text(text.split("```yaml\n")[1].split("```")[0], encoding="utf-8")
+    spec = load_spec(tmp_path / "example.yaml")
+    assert [row.name for row in spec.rows] == ["text", "lincir", "lincir-control", "lincir-pdv"]
+    assert [claim.against for claim in spec.claims] == ["lincir", "lincir-control"]
 
 
 def test_files_are_found_from_the_yaml_s_folder_and_those_above(tmp_path: Path) -> None:

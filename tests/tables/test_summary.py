@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,13 +23,13 @@ OURS = Estimate(value=20.04, low=18.0, high=22.0, seeds=1, queries=100, referenc
     ],
 )
 def test_verdicts_beside_the_paper(paper: float, delta: float, verdict: str) -> None:
-    row = RowSpec("a", "a", "text-only", "b", "c", "test", published={"recall@5": paper})
+    row = RowSpec("a", "a", {"name": "text-only"}, "b", "c", "test", published={"recall@5": paper})
     found = compare(row, "recall@5", OURS, tolerance=0.1)
     assert (found.paper, found.delta, found.verdict) == (paper, delta, verdict)
 
 
 def test_a_missing_number_is_never_a_number() -> None:
-    row = RowSpec("a", "a", "text-only", "b", "c", "test", published={"recall@5": 20.0})
+    row = RowSpec("a", "a", {"name": "text-only"}, "b", "c", "test", published={"recall@5": 20.0})
     unrun = compare(row, "recall@5", None, 0.1)
     assert (unrun.paper, unrun.delta, unrun.verdict) == (20.0, None, "not run")
     unpublished = compare(row, "recall@10", OURS, 0.1)
@@ -62,6 +63,19 @@ def test_a_claim_is_the_paired_difference(tmp_path: Path) -> None:
     # All three clusters in favour: 2 of the 8 assignments of signs are as extreme; Holm doubles it.
     assert (first.p, first.p_holm, first.seeds_in_favour, first.verdict) == (0.25, 0.5, 2, "not shown")
     assert (second.difference.value, second.p, second.p_holm) == (0, 1, 1)
+
+
+def test_a_stored_cell_stands_beside_a_fresh_one(tmp_path: Path) -> None:
+    make_table(tmp_path, {}, only=["text"])
+    assert make_table(tmp_path, {"lincir": [1, 1, 1, 1]}).claims[0].verdict == "not shown"
+
+
+def test_other_queries_are_not_compared(tmp_path: Path) -> None:
+    table = make_table(tmp_path, {})
+    record = table.records["text", 0]
+    other = replace(record, outcome=replace(record.outcome, query_ids=["q9", "q2", "q3", "q4"]))
+    claim = Table(table.spec, {**table.records, ("text", 0): other}, {}).claims[0]
+    assert (claim.verdict, claim.difference) == ("not comparable", None)
 
 
 def test_a_claim_that_was_not_run_still_counts_in_the_family(tmp_path: Path) -> None:

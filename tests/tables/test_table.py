@@ -105,7 +105,7 @@ def test_notes_say_how_the_numbers_were_made(tmp_path: Path) -> None:
     notes = "\n".join(make_table(tmp_path, notes=["A remark."], source={"paper": "Tursun et al."}).notes)
     assert "shapes 1 test: 4 queries from 3 reference images." in notes
     assert "Protocol: preprocess center-crop, remove_reference no." in notes
-    assert "LinCIR + PDV: PDV: beta 0.5, alpha_image 1.25." in notes
+    assert "LinCIR + PDV: PDV: beta 0.5, alpha_image 1.25, alpha_text 0.75." in notes
     assert "A remark." in notes
     assert "Paper: Tursun et al." in notes
 
@@ -116,7 +116,10 @@ def test_settings_of_pdv_that_differ_name_their_seeds(tmp_path: Path) -> None:
     other = replace(table.records[key].outcome, pdv={"beta": 0.25})
     records = {**table.records, key: replace(table.records[key], outcome=other)}
     notes = Table(table.spec, records, {}).notes
-    assert "LinCIR + PDV: PDV: beta 0.5, alpha_image 1.25 (seed 0, 2); beta 0.25 (seed 1)." in notes
+    assert (
+        "LinCIR + PDV: PDV: beta 0.5, alpha_image 1.25, alpha_text 0.75 (seed 0, 2); beta 0.25 (seed 1)."
+        in notes
+    )
 
 
 def test_every_format_from_one_object(tmp_path: Path) -> None:

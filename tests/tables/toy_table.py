@@ -14,6 +14,12 @@ from mmret.tables.cells import CellOutcome, CellRequest
 
 QUERIES = ("q1", "q2", "q3", "q4")
 
+SWEEP = {
+    "sweep/beta": np.array([0.0, 0.0, 0.5, 0.5]),
+    "sweep/gamma": np.array([0.0, 1.0, 0.0, 1.0]),
+    "sweep/values": np.array([0.1, 0.2, 0.3, 0.4]),
+}
+
 TOY: dict[str, Any] = {
     "name": "toy",
     "title": "A toy",
@@ -78,9 +84,9 @@ class ToyRunner:
             references=("r1", "r1", "r2", "r3"),
             per_query=dict.fromkeys(request.metrics, values),
             protocol=request.protocol,
-            pdv={"beta": 0.5, "alpha_image": 1.25} if request.pdv else None,
-            facts={"ties": 0},
-            arrays={"sweep/beta": np.array([0.0, 0.5, 1.0])},
+            pdv={"beta": 0.5, "alpha_image": 1.25, "alpha_text": 0.75} if request.pdv else None,
+            facts={"metric": "success@1", "selected_on": ["shapes", "val"]} if request.pdv else {},
+            arrays=SWEEP if request.pdv else {},
         )
 
     @property
