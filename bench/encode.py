@@ -25,7 +25,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from mmret.backbones.openclip import OpenClipBackbone, build_model, model_config
+from mmret.backbones.openclip import OpenClipBackbone, build_model
+from mmret.backbones.openclip_specs import model_config
 from mmret.backbones.registry import resolve
 from mmret.data.images import FolderImages
 from mmret.embedding import embed_images, pixel_batches

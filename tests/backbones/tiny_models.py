@@ -10,7 +10,8 @@ from safetensors.torch import save_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import M2M100Config, MT5Config, PreTrainedTokenizerFast, XLMRobertaConfig
 
-from mmret.backbones.openclip import CONFIG, build_model
+from mmret.backbones.openclip import build_model
+from mmret.backbones.openclip_specs import CONFIG
 
 VISION = {"image_size": 32, "layers": 1, "width": 16, "head_width": 8, "patch_size": 16}
 TEXT = {"context_length": 40, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 2}
