@@ -130,6 +130,7 @@ def find_unreadable(images: ImageSource, ids: Iterable[str], *, decode: bool = T
             desc="checking images",
             total=len(present),
             delay=2,
+            disable=None,
         )
         bad.update({image: error for image, error in zip(present, errors, strict=True) if error})
     return bad
