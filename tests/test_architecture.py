@@ -28,6 +28,7 @@ DIRECTIONS["composition"] = {"errors", "backbones.prompt"}
 DIRECTIONS["data"] = {"errors", "backbones.prompt"}
 DIRECTIONS["data.datamodules"] = DIRECTIONS["data.miniature.probes"] = {"errors", "backbones", "data"}
 DIRECTIONS["embedding"] = {"errors", "backbones", "data", "retrieval"}
+DIRECTIONS["name_lookup"] = {"errors", "data", "retrieval"}
 DIRECTIONS["experiment"] = {"composition", "losses", "embedding", "tables.cells", *DIRECTIONS["embedding"]}
 DIRECTIONS["methods"] = {"experiment", *DIRECTIONS["experiment"]}
 _SHOWN = {"tables", "display", "figures", "templates", "report"}
