@@ -136,9 +136,12 @@ def test_a_heat_map_s_columns_have_their_own_gammas() -> None:
 def test_a_cell_s_sweep_becomes_a_heat_map_with_its_settings_marked(table: Table) -> None:
     pdv, base = table.records["lincir-pdv", 0], table.records["lincir", 0]
     automatic = replace(pdv, outcome=replace(pdv.outcome, pdv={"beta": 0.5, "alpha_image": "auto"}))
-    found = HeatMap.from_record(pdv, {"chosen": pdv, "no setting": base, "auto": automatic})
-    # γ = .5 · 1.25 + .5 · .75
-    assert found.points == {"base": (1.0, 1.0), "chosen": (0.5, 1.0)}
+    late = replace(
+        pdv, outcome=replace(pdv.outcome, pdv={"beta": 0.25, "alpha_image": 1.0, "alpha_text": 2.0})
+    )
+    found = HeatMap.from_record(pdv, {"chosen": pdv, "late": late, "no setting": base, "auto": automatic})
+    # γ = .5 · 1.25 + .5 · .75 and .75 · 1 + .25 · 2
+    assert found.points == {"base": (1.0, 1.0), "chosen": (0.5, 1.0), "late": (0.25, 1.25)}
     assert (found.metric, found.split, found.values.tolist()) == (
         "success@1",
         "shapes val",
@@ -166,3 +169,10 @@ def test_the_overview_shows_the_rows_that_were_run(table: Table) -> None:
     assert picture.title == "success@1 × 100, with 95 % intervals"
     assert len(picture.details) == 3
     assert draw_overview(Table(table.spec, {}, {})) is None
+
+
+def test_a_label_with_money_is_no_formula(table: Table) -> None:
+    rows = tuple(replace(row, label=f"$a$ {row.name}") for row in table.spec.rows)
+    picture = draw_overview(Table(replace(table.spec, rows=rows), table.records, {}))
+    assert picture is not None
+    assert "$a$ lincir-pdv" in Page(str(picture.svg)).texts

@@ -1,11 +1,13 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from mmret.tables import Table, run_table
-from mmret.tables.spec import RowSpec
-from mmret.tables.summary import Estimate, compare
+from mmret.tables.cells import CellOutcome, CellRecord
+from mmret.tables.spec import ClaimSpec, RowSpec
+from mmret.tables.summary import Estimate, compare, decide_claims
 from tests.tables.toy_table import ToyFingerprints, ToyRunner, write_spec
 
 OURS = Estimate(value=20.04, low=18.0, high=22.0, seeds=1, queries=100, references=100)
@@ -76,6 +78,33 @@ def test_other_queries_are_not_compared(tmp_path: Path) -> None:
     other = replace(record, outcome=replace(record.outcome, query_ids=["q9", "q2", "q3", "q4"]))
     claim = Table(table.spec, {**table.records, ("text", 0): other}, {}).claims[0]
     assert (claim.verdict, claim.difference) == ("not comparable", None)
+
+
+def seed_records(row: str, *values: float) -> list[CellRecord]:
+    """Cells of a trained row, one a seed, each with its value for all of 12 queries."""
+    names = [f"q{number}" for number in range(12)]
+    return [
+        CellRecord(
+            *("id", "toy", row, seed, {"train": {}}),
+            CellOutcome(names, names, {"recall@5": np.full(12, value)}, {}),
+            *({}, "abc", 1.0, "2026-01-01"),
+        )
+        for seed, value in enumerate(values)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("values", "favour", "verdict"),
+    [((1.0, 0.8), 2, "holds"), ((0.0, 0.2), 0, "reversed"), ((1.0, 0.2), 1, "not shown")],
+)
+def test_a_claim_needs_the_test_and_the_interval(
+    values: tuple[float, float], favour: int, verdict: str
+) -> None:
+    records = {"new": seed_records("new", *values), "old": seed_records("old", 0.4, 0.4)}
+    claim = decide_claims([ClaimSpec("new", "old", "recall@5")], records)[0]
+    # The mean over seeds has one sign for all 12 references: 2 of 4,096 assignments are as extreme.
+    assert claim.p == claim.p_holm == 2 / 4096
+    assert (claim.seeds_in_favour, claim.verdict) == (favour, verdict)
 
 
 def test_a_claim_that_was_not_run_still_counts_in_the_family(tmp_path: Path) -> None:
