@@ -26,7 +26,7 @@ COMMANDS: Final[dict[str, Command]] = {
     "search": Command("search a folder of images by image and text", "mmret.folder_search:main"),
     "table": Command("run the missing cells of a table and print it", "mmret.tables.command:main"),
     "demo": Command("the whole corridor on a generated benchmark, with a report", "mmret.demo:main"),
-    "miniature": Command("check the miniature CLIP against its record", "mmret.data.miniature.check:main"),
+    "miniature": Command("check the miniature CLIP against its record", "mmret.commands.miniature:main"),
 }
 
 EXIT_BAD_INPUT: Final = 2

@@ -10,7 +10,9 @@ import re
 
 from mmret.backbones.prompt import WORD, Prompt
 
-_DETERMINERS = frozenset("a an the this that these those some any each every another no its his her their our my your".split())
+_DETERMINERS = frozenset(
+    "a an the this that these those some any each every another no its his her their our my your".split()
+)
 _ENDS_A_RUN = frozenset(
     """of on in at by with without to from for into onto over under near next beside between behind above below across
     along around through up down off out inside outside against toward towards during after before as than like about

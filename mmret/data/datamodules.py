@@ -13,7 +13,7 @@ import torch
 from lightning.pytorch import LightningDataModule
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, DistributedSampler, Subset
+from torch.utils.data import DataLoader, Dataset, Subset
 
 from mmret.backbones import resolve
 from mmret.backbones.preprocess import build_transform
@@ -21,6 +21,7 @@ from mmret.data.annotated_folder import load_captioned_images, split_captions
 from mmret.data.benchmark import Benchmark
 from mmret.data.captions import Captions
 from mmret.data.images import ImageSource
+from mmret.data.resuming import ResumableLoader, ResumableSampler
 from mmret.errors import InputError
 
 Transform = Callable[[Image.Image], Tensor]
@@ -117,22 +118,20 @@ class _BatchedDataModule(LightningDataModule):
         A shuffled loader leaves out the last batch where it is not full: a contrastive loss is comparable
         only between batches of one size.
         """
-        torch_dataset = cast("Dataset[Item]", dataset)
-        sampler: DistributedSampler[Item] | None = None
-        if shuffle:
-            world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
-            sampler = DistributedSampler(torch_dataset, world, rank, seed=self.seed)
-        full_batches = sampler is not None and len(sampler) >= self.batch_size
-        return DataLoader(
-            torch_dataset,
-            batch_size=self.batch_size,
-            sampler=sampler,
-            num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
-            pin_memory=torch.cuda.is_available(),
-            collate_fn=collate,
-            drop_last=full_batches,
-        )
+        items = cast("Dataset[Item]", dataset)
+        settings: dict[str, Any] = {
+            "batch_size": self.batch_size,
+            "num_workers": self.num_workers,
+            "persistent_workers": self.num_workers > 0,
+            "pin_memory": torch.cuda.is_available(),
+            "collate_fn": collate,
+        }
+        if not shuffle:
+            return DataLoader(items, **settings)
+        world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
+        sampler = ResumableSampler(items, world, rank, seed=self.seed)
+        full_batches = len(sampler) >= self.batch_size
+        return ResumableLoader(items, sampler=sampler, drop_last=full_batches, **settings)
 
     def held_out(self, dataset: MapStyle[Item], count: int) -> tuple[Subset[Item], Subset[Item]]:
         """(train, validation): `count` items, drawn by the seed, are kept for validation."""

@@ -9,7 +9,8 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor
 
-from mmret.backbones import Backbone, load_backbone
+from mmret.backbones import load_backbone
+from mmret.backbones.base import Backbone
 from mmret.composition.keywords import mask_keywords
 from mmret.composition.phi import MappingNetwork, save_phi
 from mmret.losses import masked_reconstruction

@@ -28,7 +28,7 @@ RGB = {
     "pink": (250, 140, 190),
     "brown": (125, 75, 35),
 }
-RADIUS = {"small": (5.4, 6.4), "big": (9.2, 10.2)}
+RADIUS = {"small": (6.0, 6.8), "big": (9.6, 10.6)}
 #: Distance of the side places from the centre: a lone group, and groups that share an axis.
 REACH_ALONE, REACH_SHARED = 17.0, 20.5
 NOISE = 5.0

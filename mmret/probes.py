@@ -9,6 +9,7 @@ exchanged.
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,6 +34,12 @@ class ProbeResult:
     chance: dict[str, float]
     binding: float
     pictures: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for a JSON record, rounded to four decimals."""
+        rounded = {name: round(value, 4) for name, value in self.accuracy.items()}
+        chance = {name: round(value, 4) for name, value in self.chance.items()}
+        return {"accuracy": rounded, "chance": chance, "binding": round(self.binding, 4), "pictures": self.pictures}
 
 
 def probe(backbone: Backbone, pictures: int = 2000, seed: int = 0) -> ProbeResult:

@@ -1,0 +1,76 @@
+"""Backbones before and after their training: built with random weights, and written as a folder."""
+
+import json
+import os
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from mmret.backbones.checkpoints import SUFFIXES
+from mmret.backbones.miniature import FOLDER as MINIATURE_FOLDER
+from mmret.backbones.openclip import OpenClipBackbone, build_model
+from mmret.backbones.openclip_specs import CONFIG, LOCAL, architecture_spec, model_config
+from mmret.backbones.registry import MINIATURE, load_backbone
+from mmret.errors import InputError
+
+WEIGHTS = "open_clip_model.safetensors"
+
+
+def trainable_backbone(name: str, from_scratch: bool = False) -> OpenClipBackbone:
+    """Return the backbone called `name`, float32, ready to be trained.
+
+    From scratch, its architecture gets random weights (of torch's global seed) and none are read: `name` may then
+    be a folder that holds a description and no weights. Raises `InputError` for a backbone without a text tower.
+    """
+    if from_scratch:
+        source = str(MINIATURE_FOLDER) if name == MINIATURE else name
+        spec = architecture_spec(source)
+        return OpenClipBackbone(spec, build_model(model_config(spec))).unfreeze()
+    backbone = load_backbone(name)
+    if not isinstance(backbone, OpenClipBackbone):
+        raise InputError(f"backbone {name} has no text tower to be trained with: name one of open_clip.")
+    return backbone.unfreeze()
+
+
+def save_backbone(backbone: OpenClipBackbone, folder: Path, dtype: torch.dtype = torch.float16) -> None:
+    """Write a backbone as a folder that `load_backbone` reads: description, tokenizer files, weights in `dtype`.
+
+    The weights come last and under a temporary name first, so that a folder with weights is whole.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    spec, description = (
+        backbone.spec,
+        {"model_cfg": model_config(backbone.spec), "preprocess_cfg": _preprocess(backbone)},
+    )
+    (folder / CONFIG).write_text(json.dumps(description, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    if spec.architecture == LOCAL:
+        _copy_tokenizer(Path(spec.weights).parent, folder)
+    tensors = {
+        key: value.detach().to("cpu", dtype).contiguous()
+        for key, value in backbone.model.state_dict().items()
+    }
+    temporary = folder / f".{WEIGHTS}.{os.getpid()}"
+    try:
+        save_file(tensors, temporary, metadata={"format": "pt"})
+        os.replace(temporary, folder / WEIGHTS)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _preprocess(backbone: OpenClipBackbone) -> dict[str, object]:
+    modes = {"center-crop": "shortest", "letterbox": "longest", "squash": "squash"}
+    spec = asdict(backbone.spec)
+    kept = {key: spec[key] for key in ("mean", "std", "interpolation")}
+    return {**kept, "resize_mode": modes.get(backbone.spec.preprocess, "shortest")}
+
+
+def _copy_tokenizer(source: Path, folder: Path) -> None:
+    """Everything small beside a local model's weights: its vocabulary or tokenizer, in whatever files it comes."""
+    if source.resolve() == folder.resolve():
+        return
+    for file in source.iterdir():
+        if file.is_file() and file.suffix not in SUFFIXES and file.name != CONFIG:
+            shutil.copyfile(file, folder / file.name)

@@ -1,0 +1,78 @@
+"""`mmret miniature`: compare a miniature CLIP with the recorded figures, or draw samples of its world."""
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mmret.errors import InputError
+
+RECORD = Path(__file__).resolve().parents[1] / "weights" / "miniature-clip" / "record.json"
+#: Accuracy on every attribute that the shipped weights must reach.
+REQUIRED = 0.9
+#: How far below the record a new training may stay.
+MARGIN = 0.03
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The options of `mmret miniature`."""
+    parser = argparse.ArgumentParser(prog="mmret miniature", description="The miniature CLIP and its world.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    check = commands.add_parser("check", help="measure a backbone and compare it with the record")
+    check.add_argument("--backbone", default="miniature-clip", help="name or folder (%(default)s)")
+    check.add_argument("--record", action="store_true", help="write the figures as the new record")
+    samples = commands.add_parser("samples", help="write a picture of scenes with captions and edits")
+    samples.add_argument("--out", type=Path, default=Path("runs/miniature/samples.png"), help="(%(default)s)")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `check` (exit status 1 when an attribute falls short) or `samples`."""
+    options = build_parser().parse_args(argv)
+    if options.command == "samples":
+        return _draw_samples(options.out)
+    return _check(options.backbone, options.record)
+
+
+def _check(name: str, write_record: bool) -> int:
+    from mmret.backbones import load_backbone
+    from mmret.data.records import read_json, write_text
+    from mmret.probes import probe
+
+    found = probe(load_backbone(name)).to_dict()
+    if write_record:
+        write_text(RECORD, json.dumps(found, indent=1) + "\n")
+    if not RECORD.is_file():
+        raise InputError(f"There is no record {RECORD}; write one with `mmret miniature check --record`.")
+    lines, failures = compare(found, read_json(RECORD))
+    print(f"{name}: zero-shot accuracy on {found['pictures']:,} pictures of unseen combinations")
+    print("\n".join(lines))
+    return 1 if failures else 0
+
+
+def compare(found: Mapping[str, Any], recorded: Mapping[str, Any]) -> tuple[list[str], int]:
+    """A line for each attribute and for binding, and how many attributes fell short.
+
+    An attribute falls short below .9, or more than `MARGIN` below its record. Binding is reported alone.
+    """
+    lines = [f"{'attribute':<12} {'now':>6} {'record':>7} {'chance':>7}"]
+    failures = 0
+    for attribute, value in found["accuracy"].items():
+        known, chance = recorded["accuracy"][attribute], found["chance"][attribute]
+        bound = max(REQUIRED, known - MARGIN)
+        failures += value < bound
+        verdict = "" if value >= bound else f"  below {bound:.3f}"
+        lines.append(f"{attribute:<12} {value:6.3f} {known:7.3f} {chance:7.3f}{verdict}")
+    lines.append(f"{'binding':<12} {found['binding']:6.3f} {recorded['binding']:7.3f} {0.5:7.3f}  (not required)")
+    return lines, failures
+
+
+def _draw_samples(path: Path) -> int:
+    from mmret.data.miniature.samples import sample_sheet
+
+    sheet = sample_sheet()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sheet.save(path)
+    print(f"samples written to {path}")
+    return 0
