@@ -15,7 +15,7 @@ def table_notes(spec: TableSpec, rows: Sequence[RowResult], claims: Sequence[Cla
         *_grouped(rows, _size),
         *_grouped(rows, _protocol),
         *_grouped(rows, _pdv),
-        *(f"{row.spec.label}: not run: {row.reason}" for row in rows if row.reason),
+        *_missing(rows),
         *(f"{row.spec.label}: {row.spec.note}" for row in rows if row.spec.note),
         *spec.notes,
         *([f"Paper: {spec.source.paper} {spec.source.url}".strip()] if spec.source.paper else []),
@@ -34,6 +34,16 @@ def _legend(spec: TableSpec, rows: Sequence[RowResult], claims: Sequence[ClaimRe
             f"A claim holds if its sign-flip p over reference images is below {SIGNIFICANCE} after Holm's "
             f"correction over the table's {len(claims)} claim(s), and the interval lies above zero."
         )
+
+
+def _missing(rows: Sequence[RowResult]) -> Iterator[str]:
+    """The reasons why cells are missing, each with the rows that share it."""
+    groups: dict[str, list[str]] = {}
+    for row in rows:
+        if row.reason:
+            groups.setdefault(row.reason, []).append(row.spec.label)
+    for reason, labels in groups.items():
+        yield f"{', '.join(labels)}: not run: {reason}"
 
 
 def _grouped(rows: Sequence[RowResult], describe: Callable[[RowResult], str]) -> Iterator[str]:
