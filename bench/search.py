@@ -151,7 +151,7 @@ def faiss_alone(gallery: Floats, queries: Floats, k: int, *, default: bool = Tru
 def torch_search(gallery: Floats, queries: Floats, k: int) -> object:
     """Matrix product and top-k in chunks of queries."""
     vectors = torch.from_numpy(gallery)
-    chunks = torch.from_numpy(queries).split(CHUNK)
+    chunks = torch.split(torch.from_numpy(queries), CHUNK)
     return torch.cat([(chunk @ vectors.T).topk(k).indices for chunk in chunks]).numpy()
 
 

@@ -23,9 +23,12 @@ def checked_ids(ids: Iterable[str], owner: str) -> tuple[str, ...]:
     """
     if isinstance(ids, str):
         raise InputError(f"The ids of {owner} are the single string {ids!r}: give a list of ids.")
-    names = tuple(str(name) if isinstance(name, np.str_) else name for name in ids)
-    wrong = next((name for name in names if not isinstance(name, str) or not name), None)
-    if wrong is not None:
+    names = tuple(ids)
+    if set(map(type, names)) - {str}:  # numpy's strings become str
+        names = tuple(str(name) if isinstance(name, str) else name for name in names)
+    # Galleries are large and checked with every run: whole-tuple operations, and no loop over good ids.
+    if set(map(type, names)) - {str} or not all(names):
+        wrong = next(name for name in names if not isinstance(name, str) or not name)
         raise InputError(f"An id of {owner} is {wrong!r}: ids are non-empty strings.")
     if len(set(names)) < len(names):
         repeated = [name for name, count in Counter(names).items() if count > 1]

@@ -75,7 +75,7 @@ def _rank_batches(index: Index, queries: Floats, k: int, excluded: Integers) -> 
     scores = np.empty((len(queries), k), dtype=np.float32)
     rows = np.empty((len(queries), k), dtype=np.int64)
     starts = range(0, len(queries), _QUERIES_AT_A_TIME)
-    for start in tqdm(starts, desc="search", unit="batch", delay=_PROGRESS_AFTER_S):
+    for start in tqdm(starts, desc="search", unit="batch", delay=_PROGRESS_AFTER_S, disable=len(starts) < 2):
         stop = start + _QUERIES_AT_A_TIME
         low, high = np.searchsorted(excluded, [start * len(index), stop * len(index)])
         mine = excluded[low:high] - start * len(index)
