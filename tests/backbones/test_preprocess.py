@@ -50,6 +50,7 @@ def test_a_crop_fraction_equals_timm(size, fraction):
         ((40, 100), (20, 0)),
         ((100, 80), (0, 0)),  # the ratio itself: nothing missing
         ((100, 81), (0, 0)),  # within the ratio
+        ((37, 100), (21, 0)),  # 80 wanted, 43 missing: 21.5 on each side, cut to 21
         ((101, 50), (0, 15)),  # 80.8 wanted, 30.8 missing: 15.4 on each side, cut to 15
     ],
 )
