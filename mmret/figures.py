@@ -10,7 +10,7 @@ from itertools import cycle
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from markupsafe import Markup, escape
+from markupsafe import Markup, escape, escape
 from numpy.typing import NDArray
 
 from mmret.errors import InputError
@@ -56,6 +56,11 @@ class Picture:
     title: str
     svg: Markup
     details: tuple[str, ...]
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the picture with its title and details below."""
+        caption = escape(" · ".join((self.title, *self.details)))
+        return f"<figure>{self.svg}<figcaption>{caption}</figcaption></figure>"
 
 
 @dataclass(frozen=True)

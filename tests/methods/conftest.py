@@ -1,0 +1,17 @@
+"""A tiny backbone and a tiny world, made once."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.methods.toy_data import write_backbone, write_world
+
+
+@pytest.fixture(scope="session")
+def backbone_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_backbone(tmp_path_factory.mktemp("tiny") / "clip")
+
+
+@pytest.fixture(scope="session")
+def world_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_world(tmp_path_factory.mktemp("tiny") / "world")

@@ -1,0 +1,74 @@
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Trainer
+
+from mmret.backbones import load_backbone
+from mmret.data.datamodules import CaptionedImagesDataModule
+from mmret.methods import ContrastivePretraining
+
+
+def train(folder: Path, world: Path, out: Path, **options: Any) -> tuple[ContrastivePretraining, Trainer]:
+    module = ContrastivePretraining(
+        str(folder), optimizer=lambda groups: torch.optim.AdamW(groups, lr=0.02), warmup_steps=2, **options
+    )
+    data = CaptionedImagesDataModule(f"folder:{world}", batch_size=3, held_out=0)
+    trainer = Trainer(
+        max_steps=25, accelerator="cpu", default_root_dir=out, logger=False, enable_progress_bar=False,
+        enable_model_summary=False, enable_checkpointing=False, limit_val_batches=0,
+    )  # fmt: skip
+    trainer.fit(module, datamodule=data)
+    return module, trainer
+
+
+def test_training_learns_the_pairs_and_writes_a_backbone(
+    backbone_folder: Path, world_folder: Path, tmp_path: Path
+) -> None:
+    module, trainer = train(backbone_folder, world_folder, tmp_path)
+    assert trainer.callback_metrics["train/loss"] < 0.7 * math.log(3)
+    written = load_backbone(str(tmp_path / "backbone"))
+    before = load_backbone(str(backbone_folder))
+    tokens = before.tokenize(["a red square"])
+    after = written.encode_text(tokens)
+    assert not torch.allclose(after, before.encode_text(tokens))
+    # Half precision on disk.
+    assert torch.allclose(after, module.model.eval().encode_text(tokens), atol=0.02, rtol=0.02)
+
+
+def test_gains_biases_and_the_scale_are_not_decayed(backbone_folder: Path) -> None:
+    module = ContrastivePretraining(str(backbone_folder))
+    module.configure_model()
+    decayed, plain = module._parameter_groups()
+    assert plain["weight_decay"] == 0
+    assert {parameter.ndim for parameter in plain["params"]} <= {0, 1}
+    assert min(parameter.ndim for parameter in decayed["params"]) == 2
+    assert len(decayed["params"]) + len(plain["params"]) == len(list(module.parameters()))
+
+
+def test_the_scale_never_passes_one_hundred(backbone_folder: Path) -> None:
+    module = ContrastivePretraining(str(backbone_folder))
+    module.configure_model()
+    with torch.no_grad():
+        module.model.learnt_scale.fill_(9.0)
+    module.on_before_zero_grad(None)
+    assert module.model.learnt_scale.exp().item() == pytest.approx(100)
+
+
+def test_the_learning_rate_warms_up_and_falls_to_zero(backbone_folder: Path) -> None:
+    factor = ContrastivePretraining(str(backbone_folder), warmup_steps=10)._learning_rate_factor(100)
+    assert factor(0) == pytest.approx(0.1, rel=0.01)
+    assert factor(9) > 0.9
+    assert factor(100) == pytest.approx(0, abs=1e-9)
+
+
+def test_from_scratch_forgets_the_weights(backbone_folder: Path) -> None:
+    torch.manual_seed(7)
+    fresh = ContrastivePretraining(str(backbone_folder), from_scratch=True)
+    fresh.configure_model()
+    named = ContrastivePretraining(str(backbone_folder))
+    named.configure_model()
+    weights = [next(module.model.model.visual.parameters()) for module in (fresh, named)]
+    assert not torch.equal(*weights)

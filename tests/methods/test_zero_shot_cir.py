@@ -1,0 +1,80 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from lightning.pytorch import Trainer
+
+from mmret.backbones import load_backbone
+from mmret.composition import MappingNetwork, PseudoWord, composer_from_spec, save_phi
+from mmret.composition.pdv import PDV
+from mmret.data.annotated_folder import load_annotated_folder
+from mmret.data.datamodules import BenchmarkDataModule
+from mmret.errors import InputError
+from mmret.experiment import compose, encode_benchmark, query_vectors, rank_queries
+from mmret.methods import ZeroShotCIR
+
+
+def run_test(module: ZeroShotCIR, world: Path, **options: Any) -> dict[str, float]:
+    data = BenchmarkDataModule(f"folder:{world}", "test", batch_size=2)
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
+    (metrics,) = Trainer(**quiet, **options).test(module, datamodule=data, verbose=False)[:1]
+    return dict(metrics)
+
+
+@pytest.fixture(scope="module")
+def phi_file(backbone_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("phi") / "phi.safetensors"
+    save_phi(MappingNetwork(16, 32, 16, backbone=str(backbone_folder)), path)
+    return path
+
+
+@pytest.mark.parametrize("pdv", [None, {"alpha_text": 1.2, "alpha_image": 0.7, "beta": 0.6}])
+def test_lightning_gives_what_the_experiment_gives(
+    backbone_folder: Path, world_folder: Path, phi_file: Path, pdv: dict[str, float | str] | None
+) -> None:
+    module = ZeroShotCIR(str(backbone_folder), {"name": "pseudo-word", "phi": str(phi_file)}, pdv, depth=3)
+    metrics = run_test(module, world_folder)
+    assert module.ranked is not None
+
+    backbone = load_backbone(str(backbone_folder))
+    encoded = encode_benchmark(backbone, load_annotated_folder(world_folder, "test"))
+    features = compose(backbone, encoded, PseudoWord(str(phi_file)))
+    setting = None if pdv is None else PDV.from_spec(pdv)
+    wanted = rank_queries(query_vectors(features, setting), encoded, depth=3)
+    assert np.array_equal(module.ranked.run.indices, wanted.run.indices)
+    assert np.allclose(module.ranked.run.scores, wanted.run.scores, atol=1e-6)
+    assert metrics == pytest.approx({f"test/{name}": value for name, value in wanted.evaluation.means.items()})
+
+
+def test_pdv_on_a_simple_baseline_is_refused(backbone_folder: Path, world_folder: Path) -> None:
+    module = ZeroShotCIR(str(backbone_folder), {"name": "image-only"}, {"beta": 0.5}, depth=3)
+    with pytest.raises(InputError, match="PDV needs"):
+        run_test(module, world_folder)
+
+
+def test_a_data_module_without_a_benchmark_is_refused(backbone_folder: Path) -> None:
+    module = ZeroShotCIR(str(backbone_folder), {"name": "image-only"})
+    module.trainer = Trainer(logger=False, accelerator="cpu")
+    with pytest.raises(InputError, match="BenchmarkDataModule"):
+        module._benchmark()
+
+
+def test_image_only_ranks_the_reference_first(backbone_folder: Path, world_folder: Path) -> None:
+    assert composer_from_spec({"name": "image-only"}).describe() == {"name": "image-only"}
+    module = ZeroShotCIR(str(backbone_folder), {"name": "image-only"}, depth=3)
+    run_test(module, world_folder)
+    assert module.ranked is not None
+    first = [module.ranked.run.ranking(f"q{row}")[0][0] for row in range(3)]
+    assert first == ["white.png", "black.png", "yellow.png"]
+
+
+@pytest.mark.multiprocess
+def test_two_processes_give_what_one_gives(backbone_folder: Path, world_folder: Path, phi_file: Path) -> None:
+    """Three queries and images on two devices: the sampler repeats one of each, which must count once."""
+    composer = {"name": "pseudo-word", "phi": str(phi_file)}
+    alone = run_test(ZeroShotCIR(str(backbone_folder), composer, depth=3), world_folder)
+    both = run_test(
+        ZeroShotCIR(str(backbone_folder), composer, depth=3), world_folder, devices=2, strategy="ddp_spawn"
+    )
+    assert both == pytest.approx(alone)

@@ -1,0 +1,143 @@
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from mmret.backbones import load_backbone
+from mmret.composition import PDV, ComposedFeatures, composer_from_spec
+from mmret.data.annotated_folder import load_annotated_folder
+from mmret.errors import InputError
+from mmret.experiment import (
+    EncodedBenchmark,
+    compose,
+    encode_benchmark,
+    query_vectors,
+    rank_queries,
+    run_cell,
+    select_pdv,
+)
+from mmret.tables.cells import CellRequest
+from tests.methods.toy_data import write_backbone, write_world
+
+
+@pytest.fixture(scope="module")
+def encoded(tmp_path_factory: pytest.TempPathFactory) -> EncodedBenchmark:
+    root = tmp_path_factory.mktemp("experiment")
+    backbone = load_backbone(str(write_backbone(root / "clip")))
+    return encode_benchmark(backbone, load_annotated_folder(write_world(root / "world"), "test"), root / "stores")
+
+
+def features(encoded: EncodedBenchmark, seed: int = 0) -> ComposedFeatures:
+    torch.manual_seed(seed)
+    return ComposedFeatures(*(torch.randn(3, encoded.vectors.shape[1]) for _ in range(3)))
+
+
+def test_the_gallery_is_encoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    backbone = load_backbone(str(write_backbone(tmp_path / "clip")))
+    benchmark = load_annotated_folder(write_world(tmp_path / "world"), "test")
+    first = encode_benchmark(backbone, benchmark, tmp_path / "stores")
+    monkeypatch.setattr(type(backbone), "encode_images", None)
+    again = encode_benchmark(backbone, benchmark, tmp_path / "stores")
+    assert np.array_equal(first.vectors, again.vectors)
+
+
+def test_a_batch_holds_the_unnormalised_references(encoded: EncodedBenchmark) -> None:
+    batch = encoded.batch([2, 0])
+    assert (batch.ids, batch.references) == (("q2", "q0"), ("yellow.png", "white.png"))
+    assert batch.texts == (("make it white",), ("make it black",))
+    row = encoded.benchmark.image_ids.index("yellow.png")
+    assert np.array_equal(batch.reference_image[0].numpy(), encoded.vectors[row])
+    assert abs(float(batch.reference_image[0].norm()) - 1) > 0.01
+
+
+def test_a_removed_reference_is_a_field_of_the_benchmark(encoded: EncodedBenchmark) -> None:
+    benchmark = replace(encoded.benchmark, protocol=replace(encoded.benchmark.protocol, remove_reference=True))
+    removed = EncodedBenchmark(benchmark, encoded.vectors)
+    rows = [encoded.benchmark.image_ids.index(name) for name in ("white.png", "black.png", "yellow.png")]
+    with_it, without = (rank_queries(encoded.vectors[rows], item, depth=3).run for item in (encoded, removed))
+    assert with_it.ranking("q0")[0][0] == "white.png"
+    assert [name for name, _ in without.ranking("q0")] == [name for name, _ in with_it.ranking("q0")[1:]]
+
+
+def test_pdv_is_selected_on_another_split_with_the_values_of_separate_searches(encoded: EncodedBenchmark) -> None:
+    benchmark = replace(encoded.benchmark, metrics=("mrr@3",))
+    item = EncodedBenchmark(benchmark, encoded.vectors)
+    chosen = select_pdv(features(encoded), item, {"grid": "plain-fusion"}, (benchmark.name, "holdout"))
+    values = {
+        setting: rank_queries(query_vectors(features(encoded), setting), item, depth=3).evaluation.means["mrr@3"]
+        for setting in chosen.settings
+    }
+    assert list(values.values()) == pytest.approx(chosen.values.tolist())
+    assert values[chosen.best] == max(values.values())
+    with pytest.raises(InputError, match="another split"):
+        select_pdv(features(encoded), item, {}, (benchmark.name, benchmark.split))
+    with pytest.raises(InputError, match="no grid of PDV settings 'fine'"):
+        select_pdv(features(encoded), item, {"grid": "fine"}, (benchmark.name, "holdout"))
+
+
+def test_base_vectors_are_the_composed_text(encoded: EncodedBenchmark) -> None:
+    three = features(encoded)
+    assert np.array_equal(query_vectors(three), three.composed_text.numpy())
+    assert np.array_equal(query_vectors(three, PDV()), three.composed_text.numpy())
+    assert np.array_equal(query_vectors(three.reference_image), three.reference_image.numpy())
+
+
+def request(tmp_path: Path, **changes: Any) -> CellRequest:
+    settings: dict[str, Any] = {
+        "table": "toy", "row": "text-only", "seed": 0, "backbone": str(tmp_path / "clip"),
+        "benchmark": f"folder:{tmp_path / 'world'}", "split": "test", "protocol": {"preprocess": "center-crop"},
+        "metrics": ("success@1", "mrr@3"), "method": {"name": "text-only"}, "pdv": None, "train": None,
+        "description": {}, "folder": tmp_path / "tables" / "toy",
+    }  # fmt: skip
+    return CellRequest(**{**settings, **changes})
+
+
+def test_a_cell_gives_the_numbers_of_the_corridor(tmp_path: Path) -> None:
+    backbone = load_backbone(str(write_backbone(tmp_path / "clip")))
+    benchmark = load_annotated_folder(write_world(tmp_path / "world"), "test")
+    outcome = run_cell(request(tmp_path))
+    item = encode_benchmark(backbone, replace(benchmark, metrics=("success@1", "mrr@3")))
+    vectors = query_vectors(compose(backbone, item, composer_from_spec("text-only")))
+    wanted = rank_queries(vectors, item).evaluation
+    assert outcome.references == ["white.png", "black.png", "yellow.png"]
+    assert {name: values.tolist() for name, values in outcome.per_query.items()} == {
+        name: values.tolist() for name, values in wanted.per_query.items()
+    }
+    assert Path(outcome.facts["run"]).is_file()
+
+
+@pytest.mark.multiprocess
+def test_a_cell_trains_phi_through_the_command_once(tmp_path: Path) -> None:
+    write_backbone(tmp_path / "clip")
+    write_world(tmp_path / "world")
+    config = tmp_path / "lincir.yaml"
+    config.write_text(
+        "model: {class_path: mmret.methods.LinCIR, init_args: {backbone: unset}}\n"
+        "data: {class_path: mmret.data.datamodules.CaptionsDataModule, init_args: "
+        f"{{source: 'folder:{tmp_path / 'world'}', batch_size: 3, held_out: 0}}}}\n"
+        "trainer: {accelerator: cpu, max_steps: 2, logger: false, limit_val_batches: 0, enable_progress_bar: false}\n"
+    )
+    train = {"config": (str(config),)}
+    cell = request(tmp_path, row="lincir", method={"name": "pseudo-word"}, train=train, pdv={"beta": 0.5},
+                   description={"backbone": "b", "train": "t", "seed": 0})  # fmt: skip
+    outcome = run_cell(cell)
+    phi = Path(outcome.facts["training"]) / "phi.safetensors"
+    stamp = phi.stat().st_mtime_ns
+    assert outcome.pdv == {"alpha_text": 1.0, "alpha_image": 1.0, "beta": 0.5}
+    again = run_cell(cell)
+    assert phi.stat().st_mtime_ns == stamp
+    assert again.per_query["mrr@3"].tolist() == outcome.per_query["mrr@3"].tolist()
+
+
+@pytest.mark.multiprocess
+def test_a_failed_training_names_its_log(tmp_path: Path) -> None:
+    write_backbone(tmp_path / "clip")
+    write_world(tmp_path / "world")
+    train = {"config": (str(tmp_path / "nothing.yaml"),)}
+    cell = request(tmp_path, method={"name": "pseudo-word"}, train=train,
+                   description={"backbone": "b", "train": "t", "seed": 0})  # fmt: skip
+    with pytest.raises(InputError, match=r"failed; its output is in .*fit\.log"):
+        run_cell(cell)

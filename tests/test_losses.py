@@ -1,0 +1,33 @@
+import math
+
+import pytest
+import torch
+
+from mmret.losses import masked_reconstruction, symmetric_contrastive
+
+
+def test_matching_pairs_far_from_all_others_cost_nothing() -> None:
+    features = torch.eye(4)
+    assert symmetric_contrastive(features, features, 100.0).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_features_that_say_nothing_cost_the_logarithm_of_the_batch() -> None:
+    same = torch.ones(8, 2) / math.sqrt(2)
+    assert symmetric_contrastive(same, same, 10.0).item() == pytest.approx(math.log(8))
+
+
+def test_the_loss_is_the_mean_of_both_directions_by_hand() -> None:
+    first = torch.tensor([[1.0, 0.0], [0.6, 0.8]])
+    second = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    logits = [[2.0, 0.0], [1.2, 1.6]]  # scale 2
+
+    def cross_entropy(row: list[float], label: int) -> float:
+        return math.log(sum(map(math.exp, row))) - row[label]
+
+    columns = [list(column) for column in zip(*logits, strict=True)]
+    wanted = sum(cross_entropy(rows[i], i) for rows in (logits, columns) for i in range(2)) / 4
+    assert symmetric_contrastive(first, second, 2.0).item() == pytest.approx(wanted)
+
+
+def test_reconstruction_is_the_mean_square_of_unnormalised_features() -> None:
+    assert masked_reconstruction(torch.tensor([[3.0, 0.0]]), torch.tensor([[0.0, 4.0]])).item() == 12.5
