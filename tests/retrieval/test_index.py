@@ -6,7 +6,6 @@ import torch
 
 from mmret.errors import InputError
 from mmret.retrieval import Index, faiss_backend, search
-from mmret.retrieval.torch_backend import full_precision
 
 NO_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="asks for a GPU where there is none")
 
@@ -104,17 +103,6 @@ def test_two_faiss_distributions_are_refused_with_the_mend(monkeypatch, installe
 
 def test_exactly_one_faiss_distribution_is_installed_here():
     assert len(faiss_backend.installed_distributions()) == 1
-
-
-def test_torch_precision_is_full_inside_and_put_back():
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("medium")
-    try:
-        with full_precision():
-            assert torch.backends.cuda.matmul.fp32_precision == "ieee"
-        assert torch.get_float32_matmul_precision() == "medium"
-    finally:
-        torch.set_float32_matmul_precision(before)
 
 
 def test_a_read_only_memory_map_is_indexed_by_both_backends(tmp_path):
