@@ -26,7 +26,7 @@ DIRECTIONS["retrieval"] = {"errors"}
 DIRECTIONS["backbones"] = {"errors"}
 DIRECTIONS["composition"] = {"errors", "backbones.prompt"}
 DIRECTIONS["data"] = {"errors", "backbones.prompt"}
-DIRECTIONS["data.datamodules"] = DIRECTIONS["data.miniature.probes"] = {"errors", "backbones", "data"}
+DIRECTIONS["data.datamodules"] = DIRECTIONS["probes"] = {"errors", "backbones", "data"}
 DIRECTIONS["embedding"] = {"errors", "backbones", "data", "retrieval"}
 DIRECTIONS["name_lookup"] = {"errors", "data", "retrieval"}
 DIRECTIONS["experiment"] = {"composition", "losses", "embedding", "tables.cells", *DIRECTIONS["embedding"]}
