@@ -3,17 +3,16 @@
 A configuration without an entry here fails, so that none rots.
 """
 
-import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 from PIL import Image
 
-from mmret import load_backbone
+from mmret.backbones.pretraining import save_backbone, trainable_backbone
 from mmret.cli import main
 from mmret.composition.phi import MappingNetwork, save_phi
+from mmret.data.records import write_json_lines
 from mmret.tables.load import load_spec
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -21,15 +20,24 @@ TABLES = sorted(CONFIGS.glob("tables/**/*.yaml"))
 TRAININGS = sorted(set(CONFIGS.rglob("*.yaml")) - set(TABLES))
 
 
-def nothing() -> None:
-    """Most configurations need nothing beside the package."""
+def write_world() -> None:
+    """In the working directory, what the configurations' commands build one after the other, in small.
 
-
-def a_folder_and_phi() -> None:
-    """In the working directory: a benchmark of two images and one query, and an untrained φ in its place."""
-    (Path("toy") / "images").mkdir(parents=True)
-    for colour in ("red", "blue"):
-        Image.new("RGB", (64, 64), colour).save(f"toy/images/{colour}.png")
+    That is data/emoji with six images, captions and one test query, an untrained backbone and an untrained φ.
+    """
+    images = Path("data/emoji/images")
+    images.mkdir(parents=True)
+    splits = {
+        "red": "test",
+        "blue": "test",
+        "green": "train",
+        "cyan": "train",
+        "pink": "train",
+        "gold": "train",
+    }
+    for colour in splits:
+        Image.new("RGB", (64, 64), colour).save(images / f"{colour}.png")
+    captions = [{"image": f"{c}.png", "caption": f"all {c}", "split": split} for c, split in splits.items()]
     query = {
         "id": "q",
         "reference": "red.png",
@@ -37,27 +45,31 @@ def a_folder_and_phi() -> None:
         "targets": ["blue.png"],
         "split": "test",
     }
-    Path("toy/queries.jsonl").write_text(json.dumps(query) + "\n", encoding="utf-8")
-    backbone = load_backbone("miniature-clip")
-    phi = MappingNetwork(backbone.spec.width, 8, backbone.token_width)
-    Path("runs/miniature/lincir").mkdir(parents=True)
-    save_phi(phi, "runs/miniature/lincir/phi.safetensors")
+    write_json_lines(Path("data/emoji/captions.jsonl"), captions)
+    write_json_lines(Path("data/emoji/queries.jsonl"), [query])
+    backbone = trainable_backbone("miniature-clip", from_scratch=True)
+    save_backbone(backbone, Path("runs/emoji/clip/backbone"))
+    for study in ("emoji", "miniature"):
+        Path(f"runs/{study}/lincir").mkdir(parents=True)
+        phi = MappingNetwork(backbone.spec.width, 8, backbone.token_width)
+        save_phi(phi, f"runs/{study}/lincir/phi.safetensors")
 
 
 class Trial(NamedTuple):
-    """How a configuration is run in miniature: the subcommand, options that make it tiny, what it needs."""
+    """How a configuration is run in miniature: the subcommand, and options that make it tiny."""
 
     command: str
     options: list[str]
-    prepare: Callable[[], None] = nothing
 
 
+SMALL = ["--data.held_out=2", "--data.batch_size=2"]
 TRIALS = {
-    "miniature/clip.yaml": Trial(
-        "fit", ["--data.pairs=24", "--data.held_out=8", "--data.batch_size=8", "--data.num_workers=0"]
-    ),
-    "miniature/lincir.yaml": Trial("fit", ["--data.captions=24", "--data.held_out=8", "--data.batch_size=8"]),
-    "miniature/zero_shot.yaml": Trial("test", ["--data.benchmark=folder:toy"], a_folder_and_phi),
+    "emoji/clip.yaml": Trial("fit", SMALL),
+    "emoji/lincir.yaml": Trial("fit", SMALL),
+    "emoji/zero_shot.yaml": Trial("test", []),
+    "miniature/clip.yaml": Trial("fit", [*SMALL, "--data.pairs=8", "--data.num_workers=0"]),
+    "miniature/lincir.yaml": Trial("fit", [*SMALL, "--data.captions=8"]),
+    "miniature/zero_shot.yaml": Trial("test", ["--data.benchmark=folder:data/emoji"]),
 }
 
 
@@ -75,7 +87,7 @@ def test_a_config_runs_for_one_batch(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     trial = TRIALS[name(path)]
-    trial.prepare()
+    write_world()
     words = [trial.command, f"--config={path}", *trial.options]
     assert main([*words, "--trainer.fast_dev_run=true", "--trainer.accelerator=cpu"]) == 0
     assert "Running in `fast_dev_run` mode" in capfd.readouterr().err
