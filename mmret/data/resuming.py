@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader, DistributedSampler
 Item_co = TypeVar("Item_co", covariant=True)
 
 
-class ResumableSampler(DistributedSampler[Item_co]):
+class ResumableSampler(DistributedSampler[int]):
     """A DistributedSampler (order by seed and epoch alone) that can leave out the start of its next epoch."""
 
     leave_out: int = 0
