@@ -10,7 +10,7 @@ from itertools import cycle
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from markupsafe import Markup, escape, escape
+from markupsafe import Markup, escape
 from numpy.typing import NDArray
 
 from mmret.errors import InputError

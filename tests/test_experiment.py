@@ -57,7 +57,7 @@ def test_a_removed_reference_is_a_field_of_the_benchmark(encoded: EncodedBenchma
     benchmark = replace(encoded.benchmark, protocol=replace(encoded.benchmark.protocol, remove_reference=True))
     removed = EncodedBenchmark(benchmark, encoded.vectors)
     rows = [encoded.benchmark.image_ids.index(name) for name in ("white.png", "black.png", "yellow.png")]
-    with_it, without = (rank_queries(encoded.vectors[rows], item, depth=3).run for item in (encoded, removed))
+    with_it, without = (rank_queries(encoded.vectors[rows], item).run for item in (encoded, removed))
     assert with_it.ranking("q0")[0][0] == "white.png"
     assert [name for name, _ in without.ranking("q0")] == [name for name, _ in with_it.ranking("q0")[1:]]
 
@@ -67,7 +67,7 @@ def test_pdv_is_selected_on_another_split_with_the_values_of_separate_searches(e
     item = EncodedBenchmark(benchmark, encoded.vectors)
     chosen = select_pdv(features(encoded), item, {"grid": "plain-fusion"}, (benchmark.name, "holdout"))
     values = {
-        setting: rank_queries(query_vectors(features(encoded), setting), item, depth=3).evaluation.means["mrr@3"]
+        setting: rank_queries(query_vectors(features(encoded), setting), item).evaluation.means["mrr@3"]
         for setting in chosen.settings
     }
     assert list(values.values()) == pytest.approx(chosen.values.tolist())

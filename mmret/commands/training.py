@@ -12,6 +12,7 @@ from jsonargparse import ArgumentError
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
+from mmret.commands.allocator import keep_freed_memory
 from mmret.commands.configuration import fresh_arguments_for_a_new_class, one_sentence, weakest_config
 from mmret.errors import InputError
 
@@ -88,6 +89,7 @@ def main(argv: list[str]) -> int:
     Raises:
         InputError: An option or a config that cannot be used; the sentence names its key.
     """
+    keep_freed_memory()
     try:
         TrainingCLI(argv)
     except ArgumentError as error:

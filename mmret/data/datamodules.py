@@ -111,12 +111,13 @@ class _BatchedDataModule(LightningDataModule):
         dataset: MapStyle[Item],
         collate: Callable[[list[Item]], Any] | None = None,
         *,
-        shuffle: bool = False,
+        training: bool = False,
+        shuffle: bool = True,
     ) -> DataLoader[Item]:
-        """Batches in a fixed order, or shuffled by (seed, epoch) alone: a resumed run goes on where it was.
+        """Batches in a fixed order; for training, shuffled by (seed, epoch) alone unless `shuffle` is off.
 
-        A shuffled loader leaves out the last batch where it is not full: a contrastive loss is comparable
-        only between batches of one size.
+        A resumed training goes on where it was. It leaves out the last batch where that is not full: a
+        contrastive loss is comparable only between batches of one size.
         """
         items = cast("Dataset[Item]", dataset)
         settings: dict[str, Any] = {
@@ -126,10 +127,10 @@ class _BatchedDataModule(LightningDataModule):
             "pin_memory": torch.cuda.is_available(),
             "collate_fn": collate,
         }
-        if not shuffle:
+        if not training:
             return DataLoader(items, **settings)
         world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
-        sampler = ResumableSampler(items, world, rank, seed=self.seed)
+        sampler = ResumableSampler(items, world, rank, shuffle=shuffle, seed=self.seed)
         full_batches = len(sampler) >= self.batch_size
         return ResumableLoader(items, sampler=sampler, drop_last=full_batches, **settings)
 
@@ -152,6 +153,8 @@ class CaptionedImagesDataModule(_BatchedDataModule):
         preprocess: Another preprocessing than the backbone's own, by name.
         batch_size: Pairs a batch and device.
         pairs: How many training pairs the miniature world draws; a folder has its own.
+        independent_pairs: How many of these are unrelated, before families of near twins begin (see
+            `mmret.data.miniature.CaptionedScenes`); None: all.
         held_out: Pairs kept for validation.
         num_workers: Processes that read images; 0 reads in the main process.
         seed: Of the order and of what is held out.
@@ -164,6 +167,7 @@ class CaptionedImagesDataModule(_BatchedDataModule):
         preprocess: str | None = None,
         batch_size: int = 256,
         pairs: int = 100_000,
+        independent_pairs: int | None = None,
         held_out: int = 1_024,
         num_workers: int = 0,
         seed: int = 0,
@@ -179,8 +183,9 @@ class CaptionedImagesDataModule(_BatchedDataModule):
         self.train, self.val = TransformedPairs(train, transform), TransformedPairs(val, transform)
 
     def train_dataloader(self) -> DataLoader[tuple[Tensor, str]]:
-        """Shuffled batches."""
-        return self.loader(self.train, collate_captioned, shuffle=True)
+        """Shuffled batches; the miniature world's pairs keep their order, in which families stand together."""
+        shuffle = self.hparams["source"] != "miniature"
+        return self.loader(self.train, collate_captioned, training=True, shuffle=shuffle)
 
     def val_dataloader(self) -> DataLoader[tuple[Tensor, str]]:
         """The pairs that were held out, in order."""
@@ -191,7 +196,8 @@ class CaptionedImagesDataModule(_BatchedDataModule):
         if source == "miniature":
             from mmret.data.miniature import CaptionedScenes
 
-            return CaptionedScenes(self.hparams["pairs"] + self.hparams["held_out"])
+            total = self.hparams["pairs"] + self.hparams["held_out"]
+            return CaptionedScenes(total, self.hparams["independent_pairs"])
         if source.startswith(_FOLDER):
             return load_captioned_images(source.removeprefix(_FOLDER))
         raise InputError(f"source is {source!r}; captioned images come from 'miniature' or 'folder:PATH'.")
@@ -227,7 +233,7 @@ class CaptionsDataModule(_BatchedDataModule):
 
     def train_dataloader(self) -> DataLoader[str]:
         """Shuffled batches."""
-        return self.loader(self.train, collate_captions, shuffle=True)
+        return self.loader(self.train, collate_captions, training=True)
 
     def val_dataloader(self) -> DataLoader[str]:
         """The captions that were held out, in order."""

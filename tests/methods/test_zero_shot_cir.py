@@ -33,7 +33,7 @@ def phi_file(backbone_folder: Path, tmp_path_factory: pytest.TempPathFactory) ->
 def test_lightning_gives_what_the_experiment_gives(
     backbone_folder: Path, world_folder: Path, phi_file: Path, pdv: dict[str, float | str] | None
 ) -> None:
-    module = ZeroShotCIR(str(backbone_folder), {"name": "pseudo-word", "phi": str(phi_file)}, pdv, depth=3)
+    module = ZeroShotCIR(str(backbone_folder), {"name": "pseudo-word", "phi": str(phi_file)}, pdv)
     metrics = run_test(module, world_folder)
     assert module.ranked is not None
 
@@ -41,14 +41,14 @@ def test_lightning_gives_what_the_experiment_gives(
     encoded = encode_benchmark(backbone, load_annotated_folder(world_folder, "test"))
     features = compose(backbone, encoded, PseudoWord(str(phi_file)))
     setting = None if pdv is None else PDV.from_spec(pdv)
-    wanted = rank_queries(query_vectors(features, setting), encoded, depth=3)
+    wanted = rank_queries(query_vectors(features, setting), encoded)
     assert np.array_equal(module.ranked.run.indices, wanted.run.indices)
     assert np.allclose(module.ranked.run.scores, wanted.run.scores, atol=1e-6)
     assert metrics == pytest.approx({f"test/{name}": value for name, value in wanted.evaluation.means.items()})
 
 
 def test_pdv_on_a_simple_baseline_is_refused(backbone_folder: Path, world_folder: Path) -> None:
-    module = ZeroShotCIR(str(backbone_folder), {"name": "image-only"}, {"beta": 0.5}, depth=3)
+    module = ZeroShotCIR(str(backbone_folder), {"name": "image-only"}, {"beta": 0.5})
     with pytest.raises(InputError, match="PDV needs"):
         run_test(module, world_folder)
 
@@ -62,7 +62,7 @@ def test_a_data_module_without_a_benchmark_is_refused(backbone_folder: Path) -> 
 
 def test_image_only_ranks_the_reference_first(backbone_folder: Path, world_folder: Path) -> None:
     assert composer_from_spec({"name": "image-only"}).describe() == {"name": "image-only"}
-    module = ZeroShotCIR(str(backbone_folder), {"name": "image-only"}, depth=3)
+    module = ZeroShotCIR(str(backbone_folder), {"name": "image-only"})
     run_test(module, world_folder)
     assert module.ranked is not None
     first = [module.ranked.run.ranking(f"q{row}")[0][0] for row in range(3)]
@@ -73,8 +73,8 @@ def test_image_only_ranks_the_reference_first(backbone_folder: Path, world_folde
 def test_two_processes_give_what_one_gives(backbone_folder: Path, world_folder: Path, phi_file: Path) -> None:
     """Three queries and images on two devices: the sampler repeats one of each, which must count once."""
     composer = {"name": "pseudo-word", "phi": str(phi_file)}
-    alone = run_test(ZeroShotCIR(str(backbone_folder), composer, depth=3), world_folder)
+    alone = run_test(ZeroShotCIR(str(backbone_folder), composer), world_folder)
     both = run_test(
-        ZeroShotCIR(str(backbone_folder), composer, depth=3), world_folder, devices=2, strategy="ddp_spawn"
+        ZeroShotCIR(str(backbone_folder), composer), world_folder, devices=2, strategy="ddp_spawn"
     )
     assert both == pytest.approx(alone)

@@ -21,7 +21,7 @@ from mmret.data.benchmark import Benchmark, Protocol, Query
 from mmret.data.captions import TextTriplet
 from mmret.data.miniature.draw import draw
 from mmret.data.miniature.edits import KINDS, Edit, sample_edit
-from mmret.data.miniature.language import caption, describe
+from mmret.data.miniature.language import PARTIAL, caption, describe
 from mmret.data.miniature.scene import Scene, sample_scene
 from mmret.errors import InputError
 
@@ -34,6 +34,9 @@ EDITS_A_REFERENCE = 4
 #: Pictures drawn of a target scene (by jitter and noise alone they differ), and one-attribute distractors of it.
 PICTURES_A_TARGET = (1, 2, 3)
 DISTRACTORS_A_TARGET = 2
+#: Edits that change one attribute; a family is a scene and one edit of each kind.
+ONE_ATTRIBUTE = tuple(kind for kind in KINDS if kind not in ("add", "remove"))
+FAMILY = 1 + len(ONE_ATTRIBUTE)
 #: How often the stand-in for a captioner mentions each attribute beyond shape, colour and count.
 CAPTIONER_MENTIONS = 0.5
 METRICS = ("map@10 (÷ min)", "success@1", "success@10", "recall@10")
@@ -103,8 +106,7 @@ def _sample_edits(scene: Scene, rng: random.Random, split: str) -> list[Edit]:
 
 def _distractors(edit: Edit, rng: random.Random, split: str) -> Iterator[Scene]:
     """Scenes one attribute away from the target."""
-    kinds = [kind for kind in KINDS if kind not in ("add", "remove")]
-    for kind in rng.sample(kinds, DISTRACTORS_A_TARGET):
+    for kind in rng.sample(ONE_ATTRIBUTE, DISTRACTORS_A_TARGET):
         neighbour = sample_edit(edit.target, kind, rng, split)
         if neighbour is not None:
             yield neighbour.target
@@ -192,11 +194,15 @@ def _check_split(split: str) -> None:
 class CaptionedScenes(Sequence[tuple[Image.Image, str]]):
     """Training pairs (image, caption), drawn when read: item i is a pure function of (seed, i).
 
-    `length` pairs of one-to-three-group scenes with train combinations. Raises `IndexError` past the end.
+    The first `independent` pairs show unrelated scenes. In a batch of such pairs colour and background alone tell
+    nearly all images apart, so a contrastive loss hardly asks for shapes. The pairs after them therefore come in
+    families of eight that stand together: a scene, and the same scene with one attribute changed, a different one
+    each time. All scenes have train combinations. Raises `IndexError` past the end.
     """
 
-    def __init__(self, length: int, seed: int = SEED) -> None:
+    def __init__(self, length: int, independent: int | None = None, seed: int = SEED) -> None:
         self.length, self.seed = length, seed
+        self.independent = length if independent is None else independent
 
     def __len__(self) -> int:
         return self.length
@@ -205,8 +211,22 @@ class CaptionedScenes(Sequence[tuple[Image.Image, str]]):
         if not 0 <= index < self.length:
             raise IndexError(index)
         rng = random.Random(f"{self.seed}/train/{index}")
+        if index < self.independent:
+            scene = sample_scene(rng, "train")
+            return draw(scene, rng.getrandbits(32)), caption(scene, rng)
+        family, member = divmod(index - self.independent, FAMILY)
+        scene = self._member(family, member)
+        return draw(scene, rng.getrandbits(32)), caption(scene, rng, partial=PARTIAL / 2)
+
+    def _member(self, family: int, member: int) -> Scene:
+        """The family's own scene (member 0), or that scene with its member-th attribute changed."""
+        rng = random.Random(f"{self.seed}/train/family/{family}")
         scene = sample_scene(rng, "train")
-        return draw(scene, rng.getrandbits(32)), caption(scene, rng)
+        if member == 0:
+            return scene
+        changes = [ONE_ATTRIBUTE[member - 1], *rng.sample(ONE_ATTRIBUTE, len(ONE_ATTRIBUTE))]
+        edits = (sample_edit(scene, kind, rng, "train") for kind in changes)
+        return next((edit.target for edit in edits if edit is not None), scene)
 
 
 def training_captions(number: int, seed: int = SEED) -> list[str]:
