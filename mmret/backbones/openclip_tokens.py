@@ -56,7 +56,8 @@ class HubTokenizer(PromptTokenizer):
             )
         self._stripped = self._inner.sep_token_id if tokenizer.strip_sep_token else None
         self.frame = self._clips_frame(length) if tokenizer.tokenizer_mode == "clips" else self._frame(length)
-        self.placeholder = next(filter(self._is_one_token, _PLACEHOLDERS), _PLACEHOLDERS[-1])
+        self.placeholder = next(filter(self._is_one_token, _PLACEHOLDERS), _PLACEHOLDERS[0])
+        self._word_id = self._own_tokens(self.placeholder)[-1]
 
     def bodies(self, prompts: Sequence[Prompt]) -> list[Body]:
         """Tokenise all prompts in one call."""
@@ -79,22 +80,26 @@ class HubTokenizer(PromptTokenizer):
         return text, places
 
     def _body(self, ids: list[int], spans: list[tuple[int, int]], places: list[tuple[int, int]]) -> Body:
-        """Mark the tokens that overlap a placeholder; a placeholder of several tokens becomes one."""
+        """Put one token for the one or more that overlap a placeholder: the same id wherever it stands."""
         body = Body([], [])
         last: int | None = None
         for token, (start, end) in zip(ids, spans, strict=True):
             place = next((n for n, (left, right) in enumerate(places) if start < right and end > left), None)
             if place is None or place != last:
-                body.ids.append(self._strip(token))
+                body.ids.append(self._strip(token) if place is None else self._word_id)
                 body.is_word.append(place is not None)
             last = place
         return body
 
     def _is_one_token(self, candidate: str) -> bool:
         """Whether a text between words is one known token of its own: fit to stand for a pseudo-word."""
-        around = self._plain("a b")
-        between = self._plain(f"a {candidate} b")
-        return len(between) == len(around) + 1 and self._inner.unk_token_id not in between
+        own = self._own_tokens(candidate)
+        return len(own) == 1 and own[0] != self._inner.unk_token_id
+
+    def _own_tokens(self, candidate: str) -> list[int]:
+        """Return what a text adds between two words."""
+        before, full = self._plain("a"), self._plain(f"a {candidate} b")
+        return full[len(before) : len(full) - (len(self._plain("a b")) - len(before))]
 
     def _plain(self, text: str) -> list[int]:
         ids: list[int] = self._inner(text, add_special_tokens=False)["input_ids"]

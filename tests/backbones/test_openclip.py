@@ -68,6 +68,18 @@ def test_a_word_goes_to_the_templates_place_and_nowhere_else(backbone):
 
 
 @KINDS
+def test_the_mask_points_at_the_placeholder(backbone):
+    prompts = backbone.tokenize_prompts(
+        [("a", WORD), (WORD, "red"), ("a photo of", WORD, "dog"), (WORD, WORD)]
+    )
+    placeholders = prompts.ids[prompts.word_mask]
+    # Any other place would show a letter, a special token or padding in one of the four.
+    assert placeholders.tolist() == placeholders[:1].tolist() * 5
+    written = backbone.tokenize(["a red photo of dog"])
+    assert placeholders[0] not in written
+
+
+@KINDS
 def test_gradients_reach_the_words_and_no_weight(backbone):
     prompts = backbone.tokenize_prompts([fill(TEMPLATE, "is red"), fill("{word} and {word}")])
     words = torch.randn(2, backbone.token_width, requires_grad=True)

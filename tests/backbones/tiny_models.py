@@ -65,7 +65,7 @@ _LETTERS = [*"abcdefghijklmnopqrstuvwxyz0123456789$*{}.,'!"]
 
 def _sentence_pieces(specials: list[str]) -> Tokenizer:
     """Unigram pieces with "▁" before each word, as in SigLIP's and XLM's SentencePiece models."""
-    pieces = [*specials, "▁", *_LETTERS, *(f"▁{word}" for word in _WORDS), *(f"▁{c}" for c in _LETTERS)]
+    pieces = [*specials, *(f"▁{word}" for word in _WORDS), *(f"▁{c}" for c in _LETTERS), *_LETTERS, "▁"]
     scored = [(piece, -float(rank)) for rank, piece in enumerate(dict.fromkeys(pieces))]
     tokenizer = Tokenizer(models.Unigram(scored, unk_id=specials.index("<unk>"), byte_fallback=False))
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
