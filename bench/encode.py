@@ -1,7 +1,7 @@
 """Encoding from JPEG files through our pipeline, against the bare model on ready tensors.
 
     python bench/encode.py                # ViT-B/32 on the CPU and, where there is a GPU, ViT-L/14 on it
-    python bench/encode.py --repeats 9
+    python bench/encode.py --repeats 3 --images 320    # a quick look at the CPU
 
 Weights are random: speed does not depend on them. Each repeat times, one after the other, so that all meet
 the same load of the machine: *bare*, the model on normalised tensors that already lie on its device, features
@@ -144,7 +144,10 @@ def decode_cost(images: FolderImages) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--images", type=int, help="how many images a case encodes at most")
     options = parser.parse_args()
+    for case in CASES:
+        case.images = min(case.images, options.images or case.images)
     runnable = [case for case in CASES if case.device == "cpu" or torch.cuda.is_available()]
     with tempfile.TemporaryDirectory() as folder:
         images = write_photos(Path(folder), max(case.images for case in runnable))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from mmret.errors import InputError
 
 if TYPE_CHECKING:
-    from mmret.display import Gallery
+    from mmret.display import Gallery, Order
     from mmret.tables.cells import CellRecord
     from mmret.tables.table import Table
 
@@ -95,7 +95,11 @@ def _galleries(records: Mapping[str, "CellRecord"]) -> list["Gallery"]:
 
     benchmark = load_benchmark("miniature", "test")
     base, run = (Run.load(records[name].outcome.facts["run"]) for name in (BASE, PDV))
-    titles = {"spread": "Queries from all over the test set", "gains": "Where PDV gains", "losses": "Where PDV loses"}
+    titles: dict[Order, str] = {
+        "spread": "Queries from all over the test set",
+        "gains": "Where PDV gains",
+        "losses": "Where PDV loses",
+    }
     return [
         show_run(run, benchmark, label="LinCIR + PDV", beside={"LinCIR": base}, order=order, title=title)
         for order, title in titles.items()

@@ -27,6 +27,7 @@ from mmret.data import load_benchmark
 from mmret.data.benchmark import Benchmark
 from mmret.embedding import embed_images, open_store
 from mmret.errors import InputError
+from mmret.name_lookup import name_lookup
 from mmret.retrieval.evaluate import Evaluation, evaluate
 from mmret.retrieval.index import Index
 from mmret.retrieval.metrics import Relevance, metric
@@ -38,6 +39,8 @@ Vectors = NDArray[np.float32]
 
 #: Ranks kept of each query: what CIRCO's and CIRR's servers take.
 DEPTH = 50
+#: The method of a table's row that ranks by exact names (`mmret.name_lookup`) instead of vectors.
+NAME_LOOKUP = "name-lookup"
 _QUERIES_AT_ONCE = 256
 
 
@@ -89,14 +92,18 @@ class Ranked:
     evaluation: Evaluation
 
 
-def encode_benchmark(backbone: Backbone, benchmark: Benchmark, stores: Path | None = None) -> EncodedBenchmark:
+def encode_benchmark(
+    backbone: Backbone, benchmark: Benchmark, stores: Path | None = None
+) -> EncodedBenchmark:
     """Embed the gallery and the reference images; with a folder of `stores`, what lies there is not encoded again."""
     store = None
     if stores is not None:
         mark = backbone.spec.revision.split(":")[-1][:12].replace("/", "-")
         name = f"{benchmark.name}-{benchmark.version}-{benchmark.split}-{backbone.spec.preprocess}-{mark}"
         store = open_store(stores / name.replace("/", "-"), backbone)
-    return EncodedBenchmark(benchmark, embed_images(backbone, benchmark.images, benchmark.image_ids, store=store))
+    return EncodedBenchmark(
+        benchmark, embed_images(backbone, benchmark.images, benchmark.image_ids, store=store)
+    )
 
 
 def compose(backbone: Backbone, encoded: EncodedBenchmark, composer: Composer) -> ComposedFeatures | Tensor:
@@ -105,7 +112,9 @@ def compose(backbone: Backbone, encoded: EncodedBenchmark, composer: Composer) -
     starts = range(0, total, _QUERIES_AT_ONCE)
     parts = [composer(backbone, encoded.batch(range(s, min(s + _QUERIES_AT_ONCE, total)))) for s in starts]
     composed = [part for part in parts if isinstance(part, ComposedFeatures)]
-    return concatenate(composed) if composed else torch.cat([part for part in parts if isinstance(part, Tensor)])
+    return (
+        concatenate(composed) if composed else torch.cat([part for part in parts if isinstance(part, Tensor)])
+    )
 
 
 def query_vectors(features: ComposedFeatures | Tensor, pdv: PDV | None = None) -> Vectors:
@@ -172,25 +181,47 @@ def run_cell(request: CellRequest) -> CellOutcome:
 
     Raises `InputError` where data or weights are missing.
     """
+    if request.method["name"] == NAME_LOOKUP:
+        return _look_up(request)
     backbone = load_backbone(request.backbone, preprocess=request.protocol["preprocess"])
     encoded = _encoded(backbone, request, request.split)
     method = dict(request.method)
     if request.train is not None:
         method["phi"] = str(train_phi(request))
     features = compose(backbone, encoded, _composer(method, request.split))
-    pdv, sweep_result = _setting(backbone, request, method)
+    pdv, chosen = _setting(backbone, request, method)
     ranked = rank_queries(query_vectors(features, pdv), encoded)
+    return replace(
+        _outcome(request, encoded.benchmark, ranked),
+        pdv=None if pdv is None else pdv.to_dict(),
+        config={
+            "method": method,
+            "backbone": asdict(backbone.spec),
+            "pdv": request.pdv,
+            "train": request.train,
+        },
+        facts=_facts(request, method, ranked, chosen),
+        arrays={} if chosen is None else _sweep_arrays(chosen),
+    )
+
+
+def _look_up(request: CellRequest) -> CellOutcome:
+    """The ceiling of benchmarks whose images have exact names: no vectors are compared."""
+    benchmark = _benchmark(request, request.split)
+    run = name_lookup(benchmark, depth=DEPTH)
+    ranked = Ranked(run, None, evaluate(run, benchmark.judgements, benchmark.metrics))
+    return replace(_outcome(request, benchmark, ranked), facts=_facts(request, request.method, ranked, None))
+
+
+def _outcome(request: CellRequest, benchmark: Benchmark, ranked: Ranked) -> CellOutcome:
     evaluation = ranked.evaluation
-    references = {query.id: query.reference or query.id for query in encoded.benchmark.queries}
+    references = {query.id: query.reference or query.id for query in benchmark.queries}
     return CellOutcome(
         query_ids=evaluation.query_ids,
         references=[references[name] for name in evaluation.query_ids],
         per_query=evaluation.per_query,
-        protocol=asdict(encoded.benchmark.protocol),
-        pdv=None if pdv is None else pdv.to_dict(),
-        config={"method": method, "backbone": asdict(backbone.spec), "pdv": request.pdv, "train": request.train},
-        facts=_facts(request, method, ranked, sweep_result),
-        arrays={} if sweep_result is None else _sweep_arrays(sweep_result),
+        protocol=asdict(benchmark.protocol),
+        config={"method": request.method},
     )
 
 
@@ -210,18 +241,27 @@ def train_phi(request: CellRequest) -> Path:
     log = folder / "fit.log"
     with log.open("w", encoding="utf-8") as output:
         done = subprocess.run(
-            [*command, f"--trainer.default_root_dir={folder}"], stdout=output, stderr=subprocess.STDOUT, check=False
+            [*command, f"--trainer.default_root_dir={folder}"],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            check=False,
         )
     if done.returncode != 0 or not phi.is_file():
-        raise InputError(f"Training φ for row {request.row}, seed {request.seed}, failed; its output is in {log}.")
+        raise InputError(
+            f"Training φ for row {request.row}, seed {request.seed}, failed; its output is in {log}."
+        )
     return phi
 
 
 def _encoded(backbone: Backbone, request: CellRequest, split: str) -> EncodedBenchmark:
+    return encode_benchmark(backbone, _benchmark(request, split), request.folder.parent / "stores")
+
+
+def _benchmark(request: CellRequest, split: str) -> Benchmark:
+    """The benchmark's split under the cell's protocol and metrics."""
     benchmark = load_benchmark(request.benchmark, split)
     protocol = replace(benchmark.protocol, **request.protocol)
-    benchmark = replace(benchmark, protocol=protocol, metrics=request.metrics)
-    return encode_benchmark(backbone, benchmark, request.folder.parent / "stores")
+    return replace(benchmark, protocol=protocol, metrics=request.metrics)
 
 
 def _composer(method: Mapping[str, Any], split: str) -> Composer:
@@ -249,7 +289,9 @@ def _setting(
     encoded = _encoded(backbone, request, split)
     features = compose(backbone, encoded, _composer(method, split))
     if not isinstance(features, ComposedFeatures):
-        raise InputError(f"Row {request.row} asks for PDV, but {method.get('name')} has no reference text to act on.")
+        raise InputError(
+            f"Row {request.row} asks for PDV, but {method.get('name')} has no reference text to act on."
+        )
     chosen = select_pdv(features, encoded, wanted, (encoded.benchmark.name, request.split))
     return chosen.best, chosen
 
@@ -265,7 +307,11 @@ def _facts(
     if request.train is not None:
         facts["training"] = str(Path(method["phi"]).parent)
     if chosen is not None:
-        facts |= {"selected_on": list(chosen.selected_on), "metric": chosen.metric, "value": chosen.best_value}
+        facts |= {
+            "selected_on": list(chosen.selected_on),
+            "metric": chosen.metric,
+            "value": chosen.best_value,
+        }
     return facts
 
 

@@ -39,7 +39,12 @@ class ProbeResult:
         """Plain values for a JSON record, rounded to four decimals."""
         rounded = {name: round(value, 4) for name, value in self.accuracy.items()}
         chance = {name: round(value, 4) for name, value in self.chance.items()}
-        return {"accuracy": rounded, "chance": chance, "binding": round(self.binding, 4), "pictures": self.pictures}
+        return {
+            "accuracy": rounded,
+            "chance": chance,
+            "binding": round(self.binding, 4),
+            "pictures": self.pictures,
+        }
 
 
 def probe(backbone: Backbone, pictures: int = 2000, seed: int = 0) -> ProbeResult:
@@ -52,7 +57,9 @@ def probe(backbone: Backbone, pictures: int = 2000, seed: int = 0) -> ProbeResul
     return ProbeResult(accuracy, chance, _binding(backbone, pictures, rng), pictures)
 
 
-def _accuracy(backbone: Backbone, images: torch.Tensor, scenes: Sequence[Scene], name: str, rng: random.Random) -> float:
+def _accuracy(
+    backbone: Backbone, images: torch.Tensor, scenes: Sequence[Scene], name: str, rng: random.Random
+) -> float:
     values = ATTRIBUTES[name]
     classes = torch.stack([_ensemble(backbone, name, value, rng) for value in values])
     predicted = (images @ classes.T).argmax(dim=1).numpy()
@@ -67,7 +74,10 @@ def _value(scene: Scene, name: str) -> str | int:
 
 def _ensemble(backbone: Backbone, name: str, value: str | int, rng: random.Random) -> torch.Tensor:
     """The class vector [D] of one attribute value: the normalised mean of its captions' normalised embeddings."""
-    texts = [describe(_with_value(sample_scene(rng, "train", 1), name, value), {name}, rng) for _ in range(PROMPTS_A_VALUE)]
+    texts = [
+        describe(_with_value(sample_scene(rng, "train", 1), name, value), {name}, rng)
+        for _ in range(PROMPTS_A_VALUE)
+    ]
     return F.normalize(_embed_texts(backbone, texts).mean(dim=0), dim=0)
 
 
@@ -80,7 +90,7 @@ def _with_value(scene: Scene, name: str, value: str | int) -> Scene:
 
 def _binding(backbone: Backbone, pictures: int, rng: random.Random) -> float:
     """How often a two-group picture is nearer to its caption than to the one with the colours exchanged."""
-    scenes = []
+    scenes: list[Scene] = []
     while len(scenes) < pictures:
         scene = sample_scene(rng, "test", 2)
         if scene.groups[0].colour != scene.groups[1].colour:
@@ -88,7 +98,10 @@ def _binding(backbone: Backbone, pictures: int, rng: random.Random) -> float:
     said = {"shape", "colour"}
     states = [rng.getrandbits(32) for _ in scenes]
     right = [describe(scene, said, random.Random(state)) for scene, state in zip(scenes, states, strict=True)]
-    wrong = [describe(_exchanged(scene), said, random.Random(state)) for scene, state in zip(scenes, states, strict=True)]
+    wrong = [
+        describe(_exchanged(scene), said, random.Random(state))
+        for scene, state in zip(scenes, states, strict=True)
+    ]
     images = _embed_images(backbone, scenes, rng)
     nearer = (images * _embed_texts(backbone, right)).sum(1) > (images * _embed_texts(backbone, wrong)).sum(1)
     return float(nearer.float().mean())
@@ -96,14 +109,19 @@ def _binding(backbone: Backbone, pictures: int, rng: random.Random) -> float:
 
 def _exchanged(scene: Scene) -> Scene:
     first, second = scene.groups
-    return Scene((replace(first, colour=second.colour), replace(second, colour=first.colour)), scene.background)
+    return Scene(
+        (replace(first, colour=second.colour), replace(second, colour=first.colour)), scene.background
+    )
 
 
 @torch.no_grad()
 def _embed_images(backbone: Backbone, scenes: Sequence[Scene], rng: random.Random) -> torch.Tensor:
     drawn: list[Image.Image] = [draw(scene, rng.getrandbits(32)) for scene in scenes]
     batches = [drawn[i : i + _BATCH] for i in range(0, len(drawn), _BATCH)]
-    features = [backbone.encode_images(torch.stack([backbone.transform(image) for image in batch])) for batch in batches]
+    features = [
+        backbone.encode_images(torch.stack([backbone.transform(image) for image in batch]))
+        for batch in batches
+    ]
     return F.normalize(torch.cat(features), dim=-1).cpu()
 
 

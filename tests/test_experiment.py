@@ -27,7 +27,9 @@ from tests.methods.toy_data import write_backbone, write_world
 def encoded(tmp_path_factory: pytest.TempPathFactory) -> EncodedBenchmark:
     root = tmp_path_factory.mktemp("experiment")
     backbone = load_backbone(str(write_backbone(root / "clip")))
-    return encode_benchmark(backbone, load_annotated_folder(write_world(root / "world"), "test"), root / "stores")
+    return encode_benchmark(
+        backbone, load_annotated_folder(write_world(root / "world"), "test"), root / "stores"
+    )
 
 
 def features(encoded: EncodedBenchmark, seed: int = 0) -> ComposedFeatures:
@@ -54,7 +56,9 @@ def test_a_batch_holds_the_unnormalised_references(encoded: EncodedBenchmark) ->
 
 
 def test_a_removed_reference_is_a_field_of_the_benchmark(encoded: EncodedBenchmark) -> None:
-    benchmark = replace(encoded.benchmark, protocol=replace(encoded.benchmark.protocol, remove_reference=True))
+    benchmark = replace(
+        encoded.benchmark, protocol=replace(encoded.benchmark.protocol, remove_reference=True)
+    )
     removed = EncodedBenchmark(benchmark, encoded.vectors)
     rows = [encoded.benchmark.image_ids.index(name) for name in ("white.png", "black.png", "yellow.png")]
     with_it, without = (rank_queries(encoded.vectors[rows], item).run for item in (encoded, removed))
@@ -62,7 +66,9 @@ def test_a_removed_reference_is_a_field_of_the_benchmark(encoded: EncodedBenchma
     assert [name for name, _ in without.ranking("q0")] == [name for name, _ in with_it.ranking("q0")[1:]]
 
 
-def test_pdv_is_selected_on_another_split_with_the_values_of_separate_searches(encoded: EncodedBenchmark) -> None:
+def test_pdv_is_selected_on_another_split_with_the_values_of_separate_searches(
+    encoded: EncodedBenchmark,
+) -> None:
     benchmark = replace(encoded.benchmark, metrics=("mrr@3",))
     item = EncodedBenchmark(benchmark, encoded.vectors)
     chosen = select_pdv(features(encoded), item, {"grid": "plain-fusion"}, (benchmark.name, "holdout"))

@@ -64,7 +64,9 @@ def compare(found: Mapping[str, Any], recorded: Mapping[str, Any]) -> tuple[list
         failures += value < bound
         verdict = "" if value >= bound else f"  below {bound:.3f}"
         lines.append(f"{attribute:<12} {value:6.3f} {known:7.3f} {chance:7.3f}{verdict}")
-    lines.append(f"{'binding':<12} {found['binding']:6.3f} {recorded['binding']:7.3f} {0.5:7.3f}  (not required)")
+    lines.append(
+        f"{'binding':<12} {found['binding']:6.3f} {recorded['binding']:7.3f} {0.5:7.3f}  (not required)"
+    )
     return lines, failures
 
 

@@ -27,5 +27,7 @@ def load_benchmark(name: str, split: str, root: str | Path | None = None) -> Ben
     if name.startswith("folder:") or name == "emoji":
         from mmret.data.annotated_folder import load_annotated_folder
 
-        return load_annotated_folder(name.removeprefix("folder:") if name != "emoji" else root or "data/emoji", split)
+        return load_annotated_folder(
+            name.removeprefix("folder:") if name != "emoji" else root or "data/emoji", split
+        )
     raise InputError(f"There is no benchmark {name!r}; there are miniature, emoji and folder:PATH.")

@@ -1,7 +1,7 @@
 """CLIP's contrastive pretraining of a backbone on captioned images."""
 
 import math
-
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from mmret.backbones.openclip import OpenClipBackbone
 from mmret.backbones.pretraining import save_backbone, trainable_backbone
 from mmret.losses import symmetric_contrastive
-from mmret.methods.gathering import gather_with_gradient
+from mmret.methods.gathering import gather_with_gradient, writes_results
 
 #: CLIP clips its learnt scale at 100 (arXiv 2103.00020, section 2.5).
 MAX_SCALE = 100.0
@@ -55,7 +55,7 @@ class ContrastivePretraining(LightningModule):
         if self.backbone is None:
             backbone = trainable_backbone(self.hparams["backbone"], self.hparams["from_scratch"])
             # Convolutions are faster so, on CPUs by a third; other layers keep their layout.
-            self.backbone = backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self.backbone = backbone.to(memory_format=torch.channels_last)
 
     @property
     def model(self) -> OpenClipBackbone:
@@ -94,7 +94,7 @@ class ContrastivePretraining(LightningModule):
 
     def on_train_end(self) -> None:
         """Write the backbone as a folder, from the first process."""
-        if self.trainer.is_global_zero and not self.trainer.fast_dev_run:
+        if writes_results(self.trainer):
             folder = Path(self.trainer.default_root_dir) / "backbone"
             save_backbone(self.model, folder)
             print(f"backbone written to {folder}")
@@ -115,11 +115,12 @@ class ContrastivePretraining(LightningModule):
             {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
         ]
 
-    def _learning_rate_factor(self, total: int) -> Any:
-        warmup = max(1, min(self.hparams["warmup_steps"], total))
+    def _learning_rate_factor(self, total: int) -> Callable[[int], float]:
+        warmup: int = max(1, min(self.hparams["warmup_steps"], total))
 
         def factor(step: int) -> float:
-            return min(1.0, (step + 1) / warmup) * 0.5 * (1 + math.cos(math.pi * min(1.0, step / total)))
+            cosine: float = 0.5 * (1 + math.cos(math.pi * min(1.0, step / total)))
+            return cosine * min(1.0, (step + 1) / warmup)
 
         return factor
 

@@ -1,8 +1,8 @@
-"""Features from every device as one batch."""
+"""What several devices share: features as one batch, rows by position, and who writes."""
 
 import numpy as np
 import torch
-from lightning.pytorch import LightningModule
+from lightning.pytorch import LightningModule, Trainer
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -14,8 +14,7 @@ def gather_with_gradient(module: LightningModule, features: Tensor) -> Tensor:
     """
     if module.trainer.world_size == 1:
         return features
-    gathered = module.all_gather(features, sync_grads=True)
-    return gathered.flatten(0, 1)
+    return _all_gather(module, features, sync_grads=True).flatten(0, 1)
 
 
 def gather_rows(module: LightningModule, positions: Tensor, rows: Tensor, count: int) -> NDArray[np.float32]:
@@ -38,9 +37,21 @@ def gather_rows(module: LightningModule, positions: Tensor, rows: Tensor, count:
 
 
 def _gather_uneven(module: LightningModule, values: Tensor) -> Tensor:
-    """Values [n, ...] of all devices, one after the other; a collective takes only equal lengths, so they are padded."""
-    lengths = module.all_gather(torch.tensor(len(values), device=values.device)).flatten()
+    """Values [n, ...] of all devices, one after the other, padded on the way: collectives take equal lengths."""
+    lengths = _all_gather(module, torch.tensor(len(values), device=values.device)).flatten()
     longest = int(lengths.max())
     padded = torch.cat([values, values.new_zeros((longest - len(values), *values.shape[1:]))])
-    gathered = module.all_gather(padded)
+    gathered = _all_gather(module, padded)
     return torch.cat([part[:length] for part, length in zip(gathered, lengths.tolist(), strict=True)])
+
+
+def _all_gather(module: LightningModule, values: Tensor, sync_grads: bool = False) -> Tensor:
+    """The values of all devices, [W, ...]; Lightning's own type allows nested collections too."""
+    gathered = module.all_gather(values, sync_grads=sync_grads)
+    assert isinstance(gathered, Tensor)
+    return gathered
+
+
+def writes_results(trainer: Trainer) -> bool:
+    """Whether this process writes what a training leaves behind: the first one, unless it was a trial run."""
+    return trainer.is_global_zero and not getattr(trainer, "fast_dev_run", False)

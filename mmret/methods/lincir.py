@@ -14,6 +14,7 @@ from mmret.backbones.base import Backbone
 from mmret.composition.keywords import mask_keywords
 from mmret.composition.phi import MappingNetwork, save_phi
 from mmret.losses import masked_reconstruction
+from mmret.methods.gathering import writes_results
 
 
 class LinCIR(LightningModule):
@@ -57,7 +58,9 @@ class LinCIR(LightningModule):
         width = self.backbone.spec.width
         hidden = self.hparams["hidden_width"] or 4 * width
         name = self.hparams["backbone"]
-        self.phi = MappingNetwork(width, hidden, self.backbone.token_width, self.hparams["dropout"], backbone=name)
+        self.phi = MappingNetwork(
+            width, hidden, self.backbone.token_width, self.hparams["dropout"], backbone=name
+        )
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """The self-masking loss of one batch."""
@@ -90,7 +93,7 @@ class LinCIR(LightningModule):
 
     def on_train_end(self) -> None:
         """Write φ, from the first process."""
-        if self.trainer.is_global_zero and not self.trainer.fast_dev_run and self.phi is not None:
+        if writes_results(self.trainer) and self.phi is not None:
             path = Path(self.trainer.default_root_dir) / "phi.safetensors"
             save_phi(self.phi, path)
             print(f"φ written to {path}")

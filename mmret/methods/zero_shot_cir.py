@@ -1,4 +1,4 @@
-"""Zero-shot composed image retrieval under `mmret test`: encode, compose, search, evaluate, on any number of devices."""
+"""Zero-shot composed image retrieval under `mmret test`: encode, compose, search, evaluate, on any devices."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -78,7 +78,9 @@ class ZeroShotCIR(LightningModule):
         """Rank and evaluate all queries; every device gets, and logs, the same numbers."""
         benchmark = self._benchmark()
         columns = {
-            name: self._gather([(positions, part[name]) for positions, part in self._queries], len(benchmark.queries))
+            name: self._gather(
+                [(positions, part[name]) for positions, part in self._queries], len(benchmark.queries)
+            )
             for name in self._queries[0][1]
         }
         vectors = query_vectors(_from_columns(columns), self.pdv)
@@ -88,7 +90,9 @@ class ZeroShotCIR(LightningModule):
     def _benchmark(self) -> Benchmark:
         benchmark = getattr(self.trainer.datamodule, "benchmark", None)  # type: ignore[attr-defined]
         if not isinstance(benchmark, Benchmark):
-            raise InputError("ZeroShotCIR needs a benchmark: give --data mmret.data.datamodules.BenchmarkDataModule.")
+            raise InputError(
+                "ZeroShotCIR needs a benchmark: give --data mmret.data.datamodules.BenchmarkDataModule."
+            )
         return benchmark
 
     def _gathered_images(self) -> EncodedBenchmark:

@@ -16,21 +16,33 @@ def trainer(out: Path, steps: int) -> Trainer:
     )  # fmt: skip
 
 
-def test_training_moves_phi_alone_and_writes_it(backbone_folder: Path, world_folder: Path, tmp_path: Path) -> None:
-    module = LinCIR(str(backbone_folder), optimizer=lambda p: torch.optim.AdamW(p, lr=0.01), dropout=0.0, noise="rms")
+def test_training_moves_phi_alone_and_writes_it(
+    backbone_folder: Path, world_folder: Path, tmp_path: Path
+) -> None:
+    module = LinCIR(
+        str(backbone_folder), optimizer=lambda p: torch.optim.AdamW(p, lr=0.01), dropout=0.0, noise="rms"
+    )
     module.configure_model()
     assert module.phi is not None and module.backbone is not None
     before = {name: value.clone() for name, value in module.state_dict().items()}
     trainer(tmp_path, 30).fit(module, datamodule=CaptionsDataModule(f"folder:{world_folder}", 3, held_out=0))
-    moved = {name.split(".")[0] for name, value in module.state_dict().items() if not torch.equal(value, before[name])}
+    moved = {
+        name.split(".")[0]
+        for name, value in module.state_dict().items()
+        if not torch.equal(value, before[name])
+    }
     assert moved == {"phi"}
     written = load_phi(tmp_path / "phi.safetensors", backbone=str(backbone_folder))
     features = torch.randn(2, 16)
     assert torch.equal(written(features), module.phi.eval()(features))
 
 
-def test_a_masked_caption_comes_nearer_to_the_caption(backbone_folder: Path, world_folder: Path, tmp_path: Path) -> None:
-    module = LinCIR(str(backbone_folder), optimizer=lambda p: torch.optim.AdamW(p, lr=0.01), dropout=0.0, noise=0.0)
+def test_a_masked_caption_comes_nearer_to_the_caption(
+    backbone_folder: Path, world_folder: Path, tmp_path: Path
+) -> None:
+    module = LinCIR(
+        str(backbone_folder), optimizer=lambda p: torch.optim.AdamW(p, lr=0.01), dropout=0.0, noise=0.0
+    )
     module.configure_model()
     captions = ["a red square", "a green square", "a blue square"]
     before, after = [], []

@@ -17,7 +17,12 @@ from mmret.methods import ZeroShotCIR
 
 def run_test(module: ZeroShotCIR, world: Path, **options: Any) -> dict[str, float]:
     data = BenchmarkDataModule(f"folder:{world}", "test", batch_size=2)
-    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
+    quiet = {
+        "logger": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "accelerator": "cpu",
+    }
     (metrics,) = Trainer(**quiet, **options).test(module, datamodule=data, verbose=False)[:1]
     return dict(metrics)
 
@@ -44,7 +49,9 @@ def test_lightning_gives_what_the_experiment_gives(
     wanted = rank_queries(query_vectors(features, setting), encoded)
     assert np.array_equal(module.ranked.run.indices, wanted.run.indices)
     assert np.allclose(module.ranked.run.scores, wanted.run.scores, atol=1e-6)
-    assert metrics == pytest.approx({f"test/{name}": value for name, value in wanted.evaluation.means.items()})
+    assert metrics == pytest.approx(
+        {f"test/{name}": value for name, value in wanted.evaluation.means.items()}
+    )
 
 
 def test_pdv_on_a_simple_baseline_is_refused(backbone_folder: Path, world_folder: Path) -> None:

@@ -17,7 +17,10 @@ COLOURS = ("red", "green", "blue", "white", "black", "yellow")
 def write_backbone(folder: Path) -> Path:
     """A random CLIP of 16 features, saved as a folder."""
     folder.mkdir(parents=True)
-    description = {"model_cfg": {"embed_dim": 16, "vision_cfg": VISION, "text_cfg": TEXT}, "preprocess_cfg": {}}
+    description = {
+        "model_cfg": {"embed_dim": 16, "vision_cfg": VISION, "text_cfg": TEXT},
+        "preprocess_cfg": {},
+    }
     (folder / CONFIG).write_text(json.dumps(description))
     torch.manual_seed(0)
     save_backbone(trainable_backbone(str(folder), from_scratch=True), folder, torch.float32)
@@ -35,7 +38,13 @@ def write_world(folder: Path) -> Path:
     ]
     pairs = (("white", "black"), ("black", "yellow"), ("yellow", "white"))
     queries = [
-        {"id": f"q{row}", "reference": f"{old}.png", "text": f"make it {new}", "targets": [f"{new}.png"], "split": "test"}
+        {
+            "id": f"q{row}",
+            "reference": f"{old}.png",
+            "text": f"make it {new}",
+            "targets": [f"{new}.png"],
+            "split": "test",
+        }
         for row, (old, new) in enumerate(pairs)
     ]
     for name, records in (("captions.jsonl", captions), ("queries.jsonl", queries)):

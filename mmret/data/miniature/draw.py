@@ -8,11 +8,15 @@ from __future__ import annotations
 import math
 import random
 from functools import cache
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from mmret.data.miniature.scene import Group, Scene
+
+Pixels = NDArray[Any]
 
 SIZE = 64
 #: Shapes are drawn at twice the size and reduced, which anti-aliases their edges.
@@ -44,7 +48,10 @@ def _star(points: int, inner: float) -> list[tuple[float, float]]:
 def _heart() -> list[tuple[float, float]]:
     turns = [2 * math.pi * i / 24 for i in range(24)]
     curve = [
-        (16 * math.sin(t) ** 3, -(13 * math.cos(t) - 5 * math.cos(2 * t) - 2 * math.cos(3 * t) - math.cos(4 * t)))
+        (
+            16 * math.sin(t) ** 3,
+            -(13 * math.cos(t) - 5 * math.cos(2 * t) - 2 * math.cos(3 * t) - math.cos(4 * t)),
+        )
         for t in turns
     ]
     return [(x / 16, y / 16) for x, y in curve]
@@ -73,41 +80,51 @@ def _background(name: str, variant: int) -> Image.Image:
     return Image.fromarray(_PAINTERS[name](rng, rows, columns).clip(0, 255).astype(np.uint8))
 
 
-def _flat(colour: tuple[int, int, int]) -> np.ndarray:
+def _flat(colour: tuple[int, int, int]) -> Pixels:
     return np.tile(np.array(colour, dtype=np.float32), (SIZE, SIZE, 1))
 
 
-def _paper(rng: np.random.Generator, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+def _paper(rng: np.random.Generator, rows: Pixels, columns: Pixels) -> Pixels:
     return _flat((245, 243, 238)) + rng.integers(-6, 4)
 
 
-def _grass(rng: np.random.Generator, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+def _grass(rng: np.random.Generator, rows: Pixels, columns: Pixels) -> Pixels:
     blades = rng.random((SIZE, SIZE)) < 0.25
-    return _flat((150, 205, 120)) - blades[..., None] * np.array([45, 30, 50]) + rng.integers(-8, 8)
+    shade: Pixels = blades[..., None] * np.array([45, 30, 50])
+    return _flat((150, 205, 120)) - shade + rng.integers(-8, 8)
 
 
-def _sand(rng: np.random.Generator, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+def _sand(rng: np.random.Generator, rows: Pixels, columns: Pixels) -> Pixels:
     grains = rng.normal(0, 9, (SIZE, SIZE, 1))
     return _flat((232, 208, 160)) + grains + rng.integers(-6, 6)
 
 
-def _night(rng: np.random.Generator, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+def _night(rng: np.random.Generator, rows: Pixels, columns: Pixels) -> Pixels:
     lights = rng.random((SIZE, SIZE, 1)) < 0.012
-    return _flat((28, 30, 58)) + lights * 190.0 + rng.integers(-6, 8)
+    glow: Pixels = lights * 190.0
+    return _flat((28, 30, 58)) + glow + rng.integers(-6, 8)
 
 
-def _water(rng: np.random.Generator, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    waves = 12 * np.sin(rows / 1.7 + 1.5 * np.sin(columns / 5 + rng.random() * 6))
+def _water(rng: np.random.Generator, rows: Pixels, columns: Pixels) -> Pixels:
+    waves: Pixels = 12 * np.sin(rows / 1.7 + 1.5 * np.sin(columns / 5 + rng.random() * 6))
     return _flat((150, 205, 232)) + waves[..., None]
 
 
-def _bricks(rng: np.random.Generator, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+def _bricks(rng: np.random.Generator, rows: Pixels, columns: Pixels) -> Pixels:
     offset = (rows // 8 % 2) * 8 + rng.integers(0, 8)
     mortar = (rows % 8 == 0) | ((columns + offset) % 16 == 0)
-    return _flat((196, 150, 138)) + mortar[..., None] * np.array([34, 64, 70]) + rng.integers(-8, 8)
+    light: Pixels = mortar[..., None] * np.array([34, 64, 70])
+    return _flat((196, 150, 138)) + light + rng.integers(-8, 8)
 
 
-_PAINTERS = {"paper": _paper, "grass": _grass, "sand": _sand, "night": _night, "water": _water, "bricks": _bricks}
+_PAINTERS = {
+    "paper": _paper,
+    "grass": _grass,
+    "sand": _sand,
+    "night": _night,
+    "water": _water,
+    "bricks": _bricks,
+}
 
 
 def _offsets(count: int, pitch: float, stacked: bool) -> list[tuple[float, float]]:
@@ -135,7 +152,9 @@ def _centres(scene: Scene, group: Group, radius: float, rng: random.Random) -> l
     return [(x + ox, y + oy) for ox, oy in offsets]
 
 
-def _draw_shape(draw: ImageDraw.ImageDraw, shape: str, box_centre: tuple[float, float], radius: float, **ink: object) -> None:
+def _draw_shape(
+    draw: ImageDraw.ImageDraw, shape: str, box_centre: tuple[float, float], radius: float, **ink: object
+) -> None:
     x, y = box_centre
     if shape in ("circle", "ring"):
         draw.ellipse((x - radius, y - radius, x + radius, y + radius), **ink)  # type: ignore[arg-type]
@@ -203,6 +222,6 @@ def draw(scene: Scene, seed: int) -> Image.Image:
 
 
 @cache
-def _noise_bank() -> np.ndarray:
+def _noise_bank() -> Pixels:
     """64 fixed fields of sensor noise, int8 [64, 64, 64, 3], σ = 5 grey levels."""
     return np.random.default_rng(0).normal(0, NOISE, (64, SIZE, SIZE, 3)).round().astype(np.int8)

@@ -46,7 +46,11 @@ PHRASES: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "B": {
         "colour": ("{it} in {colour} instead", "turn {it} {colour}", "same picture but with {it} {colour}"),
-        "shape": ("{noun} instead of {it}", "now it is {noun}, no longer {it}", "same scene with {noun} in place of {it}"),
+        "shape": (
+            "{noun} instead of {it}",
+            "now it is {noun}, no longer {it}",
+            "same scene with {noun} in place of {it}",
+        ),
         "striped": ("give {it} stripes", "same but with {it} striped", "let {it} have stripes now"),
         "dotted": ("give {it} dots", "same but with {it} dotted", "let {it} have spots now"),
         "plain": ("same scene without the {pattern} on {it}", "no more {pattern} on {it}", "let {it} be plain now"),

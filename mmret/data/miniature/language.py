@@ -22,7 +22,11 @@ SHAPE_WORDS = {
 }
 SIZE_WORDS = {"small": ("small", "little", "tiny"), "big": ("big", "large")}
 PATTERN_BEFORE = {"striped": ("striped",), "dotted": ("dotted", "spotted"), "plain": ("plain",)}
-PATTERN_AFTER = {"striped": ("with stripes",), "dotted": ("with dots", "with spots"), "plain": ("without a pattern",)}
+PATTERN_AFTER = {
+    "striped": ("with stripes",),
+    "dotted": ("with dots", "with spots"),
+    "plain": ("without a pattern",),
+}
 COUNT_WORDS = {1: ("a", "one", "a single"), 2: ("two", "a pair of"), 3: ("three",), 4: ("four",)}
 PLACE_WORDS = {
     "left": ("on the left", "at the left side", "to the left"),
@@ -40,7 +44,17 @@ BACKGROUND_WORDS = {
     "bricks": ("on a brick wall", "in front of bricks"),
 }
 GENERIC_NOUNS = ("shape", "thing", "object")
-OPENINGS = ("", "", "", "a photo of ", "a picture of ", "a drawing of ", "we see ", "you can see ", "this shows ")
+OPENINGS = (
+    "",
+    "",
+    "",
+    "a photo of ",
+    "a picture of ",
+    "a drawing of ",
+    "we see ",
+    "you can see ",
+    "this shows ",
+)
 #: How often a full caption mentions each optional attribute of a group.
 MENTION = {"size": 0.75, "pattern": 0.9, "plain": 0.35, "place": 0.8, "background": 0.75}
 #: Everything that a caption can mention, by attribute.
@@ -107,7 +121,9 @@ def caption(scene: Scene, rng: random.Random, partial: float = PARTIAL) -> str:
     groups = list(scene.groups)
     rng.shuffle(groups)
     odds = MENTION["place"] if len(groups) == 1 else 0.9
-    phrases = [_with_place(g, noun_phrase(g, rng, said=_mentioned(g, rng)), rng, rng.random() < odds) for g in groups]
+    phrases = [
+        _with_place(g, noun_phrase(g, rng, said=_mentioned(g, rng)), rng, rng.random() < odds) for g in groups
+    ]
     return _frame(_join(phrases), scene, rng, rng.random() < MENTION["background"])
 
 

@@ -8,7 +8,7 @@ exactly when they compare equal: that is what makes the benchmark's ground truth
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cache
 
 SHAPES = ("circle", "square", "triangle", "star", "heart", "ring", "cross", "diamond")
@@ -66,7 +66,9 @@ class Scene:
     background: str
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "groups", tuple(sorted(self.groups, key=lambda group: PLACES.index(group.place))))
+        object.__setattr__(
+            self, "groups", tuple(sorted(self.groups, key=lambda group: PLACES.index(group.place)))
+        )
 
     def replace(self, old: Group, *new: Group) -> Scene:
         """The scene with `old` replaced by the groups `new` (none: removed)."""
@@ -107,7 +109,11 @@ def combinations(split: str) -> tuple[tuple[str, str, str], ...]:
     total = len(kept_in_train) + len(others)
     test_end = round(SPLIT_SHARES["test"] * total)
     val_end = test_end + round(SPLIT_SHARES["val"] * total)
-    parts = {"test": others[:test_end], "val": others[test_end:val_end], "train": kept_in_train + others[val_end:]}
+    parts = {
+        "test": others[:test_end],
+        "val": others[test_end:val_end],
+        "train": kept_in_train + others[val_end:],
+    }
     return tuple(sorted(parts[split]))
 
 
@@ -137,10 +143,3 @@ def sample_scene(rng: random.Random, split: str, groups: int | None = None) -> S
         scene = Scene(drawn, rng.choice(BACKGROUNDS))
         if is_drawable(scene):
             return scene
-
-
-def differing_attributes(first: Scene, second: Scene) -> int:
-    """Number of attribute values in which two scenes with equally many groups differ (groups matched by place)."""
-    pairs = zip(first.groups, second.groups, strict=True)
-    within = sum(getattr(a, f.name) != getattr(b, f.name) for a, b in pairs for f in fields(Group))
-    return within + (first.background != second.background)

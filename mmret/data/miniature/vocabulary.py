@@ -51,7 +51,7 @@ def _emoji_names() -> Iterable[str]:
 
 def vocabulary_words() -> dict[str, int]:
     """The words that get a token of their own, with the weight that the merges give them."""
-    world = {word: 1000 for word in words_of(_world_texts())}
+    world = dict.fromkeys(words_of(_world_texts()), 1000)
     emoji = {word: 20 for word, count in words_of(_emoji_names()).items() if count > 1 and len(word) > 1}
     return {**emoji, **dict.fromkeys(_FUNCTION_WORDS, 200), **world}
 

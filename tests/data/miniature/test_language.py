@@ -12,7 +12,12 @@ SCENE = Scene((RINGS,), "night")
 
 
 def test_plurals() -> None:
-    assert [plural(word) for word in ("star", "box", "cross", "plus sign")] == ["stars", "boxes", "crosses", "plus signs"]
+    assert [plural(word) for word in ("star", "box", "cross", "plus sign")] == [
+        "stars",
+        "boxes",
+        "crosses",
+        "plus signs",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,9 @@ def test_every_value_stands_in_every_split(split: str) -> None:
 
 
 def test_every_shape_has_been_trained_in_every_colour() -> None:
-    assert {(shape, colour) for shape, colour, _ in combinations("train")} == {(s, c) for s in SHAPES for c in COLOURS}
+    assert {(shape, colour) for shape, colour, _ in combinations("train")} == {
+        (s, c) for s in SHAPES for c in COLOURS
+    }
 
 
 def test_equal_content_is_equal_whatever_the_order_of_groups() -> None:

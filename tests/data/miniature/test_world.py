@@ -83,7 +83,9 @@ def test_caption_edits_say_the_edit() -> None:
 def test_the_world_does_not_change_unnoticed() -> None:
     """A changed generator is another benchmark: raise `world.VERSION` with it."""
     benchmark = miniature_benchmark("val")
-    content = [[query.id, query.reference, query.texts[0], sorted(query.targets)] for query in benchmark.queries]
+    content = [
+        [query.id, query.reference, query.texts[0], sorted(query.targets)] for query in benchmark.queries
+    ]
     pixels = np.asarray(benchmark.images.read("val-00003")).tobytes()
     digests = [hashlib.sha256(item).hexdigest()[:16] for item in (json.dumps(content).encode(), pixels)]
     assert digests == DIGESTS
