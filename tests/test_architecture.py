@@ -29,7 +29,8 @@ DIRECTIONS["data"] = {"errors", "backbones.prompt"}
 DIRECTIONS["data.datamodules"] = DIRECTIONS["probes"] = {"errors", "backbones", "data"}
 DIRECTIONS["embedding"] = {"errors", "backbones", "data", "retrieval"}
 DIRECTIONS["name_lookup"] = {"errors", "data", "retrieval"}
-DIRECTIONS["experiment"] = {"composition", "losses", "embedding", "tables.cells", *DIRECTIONS["embedding"]}
+DIRECTIONS["experiment"] = {"composition", "losses", "embedding", "name_lookup", "tables.cells"}
+DIRECTIONS["experiment"] |= DIRECTIONS["embedding"]
 DIRECTIONS["methods"] = {"experiment", *DIRECTIONS["experiment"]}
 _SHOWN = {"tables", "display", "figures", "templates", "report"}
 DIRECTIONS |= dict.fromkeys(_SHOWN, _SHOWN | DIRECTIONS["methods"])
