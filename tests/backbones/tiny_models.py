@@ -38,6 +38,10 @@ CONFIGS: dict[str, dict[str, Any]] = {
                      "pool_type": "last", "vocab_size": 400},
         "custom_text": True, "init_logit_bias": -10,
     },
+    "characters": {
+        "text_cfg": {**HUB_TEXT, "no_causal_mask": True, "pool_type": "last", "vocab_size": 400},
+        "custom_text": True,
+    },
     "siglip2": {
         "text_cfg": {**HUB_TEXT, "tokenizer_kwargs": CANONICAL, "no_causal_mask": True, "pool_type": "last",
                      "vocab_size": 400},
@@ -63,9 +67,10 @@ _WORDS = ("a", "photo", "of", "the", "dog", "that", "is", "red", "it", "costs", 
 _LETTERS = [*"abcdefghijklmnopqrstuvwxyz0123456789$*{}.,'!"]
 
 
-def _sentence_pieces(specials: list[str]) -> Tokenizer:
+def _sentence_pieces(specials: list[str], words: bool = True) -> Tokenizer:
     """Unigram pieces with "▁" before each word, as in SigLIP's and XLM's SentencePiece models."""
-    pieces = [*specials, *(f"▁{word}" for word in _WORDS), *(f"▁{c}" for c in _LETTERS), *_LETTERS, "▁"]
+    starts = [*(f"▁{word}" for word in _WORDS), *(f"▁{letter}" for letter in _LETTERS)] if words else []
+    pieces = [*specials, *starts, *_LETTERS, "▁"]
     scored = [(piece, -float(rank)) for rank, piece in enumerate(dict.fromkeys(pieces))]
     tokenizer = Tokenizer(models.Unigram(scored, unk_id=specials.index("<unk>"), byte_fallback=False))
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
@@ -73,8 +78,8 @@ def _sentence_pieces(specials: list[str]) -> Tokenizer:
     return tokenizer
 
 
-def _t5(padding: str = "<pad>") -> PreTrainedTokenizerFast:
-    tokenizer = _sentence_pieces(["<pad>", "</s>", "<unk>"])
+def _t5(padding: str = "<pad>", words: bool = True) -> PreTrainedTokenizerFast:
+    tokenizer = _sentence_pieces(["<pad>", "</s>", "<unk>"], words)
     tokenizer.post_processor = processors.TemplateProcessing("$A </s>", special_tokens=[("</s>", 1)])
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token=padding, eos_token="</s>", unk_token="<unk>"
@@ -84,6 +89,11 @@ def _t5(padding: str = "<pad>") -> PreTrainedTokenizerFast:
 def _siglip() -> PreTrainedTokenizerFast:
     """T5's, padded with its end of text as SigLIP's is."""
     return _t5(padding="</s>")
+
+
+def _characters() -> PreTrainedTokenizerFast:
+    """Pieces of one character: no placeholder is a single token."""
+    return _t5(words=False)
 
 
 def _xlm() -> PreTrainedTokenizerFast:
@@ -135,6 +145,7 @@ def _word_pieces() -> PreTrainedTokenizerFast:
 
 TOKENIZERS: dict[str, Callable[[], PreTrainedTokenizerFast]] = {
     "siglip": _siglip,
+    "characters": _characters,
     "siglip2": _gemma,
     "clipa": _word_pieces,
     "clips": _word_pieces,
