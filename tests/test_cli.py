@@ -153,7 +153,7 @@ def test_two_processes_take_one_command() -> None:
     words = [*QUIET, "--trainer.devices=2", "--trainer.strategy=ddp", f"--config={given}"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "mmret", "fit", *words]
-    subprocess.run(command, check=True, env=environment, timeout=300, capture_output=True)
+    subprocess.run(command, check=True, env=environment, timeout=900, capture_output=True)
     (saved,) = Path("runs").rglob("config.yaml")
     assert yaml.safe_load(saved.read_text(encoding="utf-8"))["model"]["init_args"]["width"] == 3
     (checkpoint,) = Path("runs").rglob("*.ckpt")

@@ -102,9 +102,9 @@ class Backbone(nn.Module, ABC):
         return self.requires_grad_(False).eval()
 
     def unfreeze(self) -> Self:
-        """Let the weights be trained: gradients, and the parent's mode; returns the backbone."""
+        """Let the weights be trained: gradients, dropout and batch statistics awake; returns the backbone."""
         self.frozen = False
-        return self.requires_grad_(True)
+        return self.requires_grad_(True).train()
 
     def train(self, mode: bool = True) -> Self:
         """Change the mode, unless frozen: a parent's `train()` must not wake dropout in a frozen backbone."""

@@ -72,3 +72,11 @@ def test_from_scratch_forgets_the_weights(backbone_folder: Path) -> None:
     named.configure_model()
     weights = [next(module.model.model.visual.parameters()) for module in (fresh, named)]
     assert not torch.equal(*weights)
+
+
+def test_a_named_backbone_is_trained_awake(backbone_folder: Path) -> None:
+    """Loaded backbones sleep (evaluation mode); batch statistics and dropout must not stay so in training."""
+    module = ContrastivePretraining(str(backbone_folder))
+    module.configure_model()
+    assert all(part.training for part in module.model.modules())
+    assert all(parameter.requires_grad for parameter in module.parameters())

@@ -32,7 +32,7 @@ ATTRIBUTES: dict[str, tuple[str | int, ...]] = {
 
 SPLITS = ("train", "val", "test")
 #: Share of the 192 (shape, colour, pattern) combinations that each split may draw.
-SPLIT_SHARES = {"train": 0.55, "val": 0.15, "test": 0.30}
+SPLIT_SHARES = {"train": 0.75, "val": 0.10, "test": 0.15}
 #: Several groups stand on one axis: side by side, or one above the other.
 AXES = (("left", "middle", "right"), ("top", "middle", "bottom"))
 #: How many equal objects a group may hold, by the number of groups in the scene (what fits without overlap).
