@@ -4,6 +4,7 @@ import os
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal, NamedTuple, NoReturn, Protocol
 
@@ -43,7 +44,8 @@ def embed_images(
 
     With a `store`, only what it lacks, or holds under another stamp, is encoded; vectors are written at least
     twice a minute, and a killed run resumes from there. Without one they stay in memory. `workers` processes
-    read ahead (by default as many as decoding is likely to need; 0 reads in this process).
+    read ahead; with 0, threads of this process read a batch between two batches of the model (by default so on
+    a CPU, while a GPU gets one process a core).
 
     Images that cannot be read never stop the others. When everything else is encoded and stored they are
     counted and the first ten named: in an `InputError`, or, with `on_error="skip"`, in a warning. Their rows
@@ -155,12 +157,13 @@ class _EncodedBatch(NamedTuple):
 
 
 class _Pixels(Dataset[tuple[str, Tensor | str]]):
-    """Reads and preprocesses one image at a time; a broken one becomes the sentence that says so."""
+    """Reads and preprocesses images; a broken one becomes the sentence that says so."""
 
-    def __init__(self, images: ImageSource, ids: Sequence[str], transform: Preprocess) -> None:
+    def __init__(self, images: ImageSource, ids: Sequence[str], transform: Preprocess, threads: int) -> None:
         self._images = images
         self._ids = ids
         self._transform = transform
+        self._threads = threads
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -171,6 +174,11 @@ class _Pixels(Dataset[tuple[str, Tensor | str]]):
             return id, self._transform.pixels(self._images.read(id))
         except InputError as error:
             return id, str(error)
+
+    def __getitems__(self, indices: Sequence[int]) -> list[tuple[str, Tensor | str]]:
+        """Return a batch; Pillow decodes and resizes outside Python's lock, so threads do help."""
+        with ThreadPoolExecutor(self._threads) as pool:
+            return list(pool.map(self.__getitem__, indices))
 
 
 def _collate(items: Sequence[tuple[str, Tensor | str]]) -> PixelBatch:
@@ -186,11 +194,11 @@ def pixel_batches(
     batch_size: int = 64,
     workers: int | None = None,
 ) -> Iterable[PixelBatch]:
-    """Read and preprocess images in the order of `ids`, in `workers` processes (None: as many as needed)."""
+    """Read and preprocess images in the order of `ids`: see `embed_images` for `workers`."""
     gpu = backbone.device.type == "cuda"
     processes = _default_workers(len(ids), gpu) if workers is None else workers
     return DataLoader(
-        _Pixels(images, ids, backbone.transform),
+        _Pixels(images, ids, backbone.transform, threads=1 if processes else min(_cores(), 16)),
         batch_size=batch_size,
         num_workers=processes,
         prefetch_factor=4 if processes else None,
@@ -200,11 +208,16 @@ def pixel_batches(
 
 
 def _default_workers(count: int, gpu: bool) -> int:
-    """A GPU waits for decoding: all cores. A CPU model keeps the cores busy itself: one in four decodes."""
-    if count <= _FEW_IMAGES:
-        return 0
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores, 16) if gpu else max(1, cores // 4)
+    """A GPU leaves the cores to processes that read ahead.
+
+    A model on the CPU needs all cores itself, and processes beside it cost twice: what they take, and the
+    threads of the model that wait for the one they displaced. There, reading and encoding take turns.
+    """
+    return min(_cores(), 16) if gpu and count > _FEW_IMAGES else 0
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @torch.no_grad()

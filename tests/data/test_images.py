@@ -2,7 +2,6 @@ import io
 import os
 import pickle
 import struct
-import warnings
 import zlib
 
 import numpy as np
@@ -161,14 +160,6 @@ def test_the_limit_holds_where_pillows_is_switched_off(tmp_path, monkeypatch):
     (tmp_path / "bomb.png").write_bytes(png_that_claims(MAX_PIXELS + 1, 1))
     with pytest.raises(InputError, match="has more than 178,956,970 pixels"):
         read_image(tmp_path / "bomb.png")
-
-
-def test_large_photos_below_the_limit_do_not_warn(tmp_path, monkeypatch):
-    Image.new("RGB", (50, 30), RED).save(tmp_path / "a.png")
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)  # Pillow warns over 1,000 and fails over 2,000
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert read_image(tmp_path / "a.png").size == (50, 30)
 
 
 class TestFolderImages:
