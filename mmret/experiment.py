@@ -237,6 +237,11 @@ def train_phi(request: CellRequest) -> Path:
     overrides = [f"--{key}={value}" for key, value in options.items()]
     command = [sys.executable, "-m", "mmret", "fit", *configs, *overrides]
     command += [f"--model.init_args.backbone={request.backbone}", f"--seed_everything={request.seed}"]
+    command += [
+        "--trainer.logger=lightning.pytorch.loggers.CSVLogger",
+        f"--trainer.logger.init_args.save_dir={folder}",
+    ]
+    command += ["--trainer.logger.init_args.name=", "--trainer.logger.init_args.version="]
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "fit.log"
     with log.open("w", encoding="utf-8") as output:

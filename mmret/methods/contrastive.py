@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +10,11 @@ import torch.nn.functional as F
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from mmret.backbones.openclip import OpenClipBackbone
 from mmret.backbones.pretraining import save_backbone, trainable_backbone
 from mmret.losses import symmetric_contrastive
+from mmret.methods.attention import training_attention
 from mmret.methods.gathering import gather_with_gradient, writes_results
 
 #: CLIP clips its learnt scale at 100 (arXiv 2103.00020, section 2.5).
@@ -103,7 +102,7 @@ class ContrastivePretraining(LightningModule):
         """Normalised image and text features, float32 [B, D] each."""
         tokens = self.model.tokenize(batch["captions"]).to(self.device)
         pixels = batch["pixels"].contiguous(memory_format=torch.channels_last)
-        with _attention(self.device):
+        with training_attention(self.device):
             images, texts = self.model.encode_images(pixels), self.model.encode_text(tokens)
         return F.normalize(images.float(), dim=-1), F.normalize(texts.float(), dim=-1)
 
@@ -123,9 +122,3 @@ class ContrastivePretraining(LightningModule):
             return cosine * min(1.0, (step + 1) / warmup)
 
         return factor
-
-
-def _attention(device: torch.device) -> AbstractContextManager[Any]:
-    # On CPUs the backward pass of fused attention takes longer than all the rest of a small model's step
-    # (1.8 s of 3.0 s at batch 256, width 160): the plain form halves the step.
-    return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()

@@ -14,6 +14,7 @@ from mmret.backbones.base import Backbone
 from mmret.composition.keywords import mask_keywords
 from mmret.composition.phi import MappingNetwork, save_phi
 from mmret.losses import masked_reconstruction
+from mmret.methods.attention import training_attention
 from mmret.methods.gathering import writes_results
 
 
@@ -64,7 +65,8 @@ class LinCIR(LightningModule):
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """The self-masking loss of one batch."""
-        masked, original = self._reconstruct(batch["captions"], noisy=True)
+        with training_attention(self.device):
+            masked, original = self._reconstruct(batch["captions"], noisy=True)
         loss = masked_reconstruction(masked, original)
         self.log("train/loss", loss.detach(), prog_bar=True)
         return loss
