@@ -210,8 +210,8 @@ def pixel_batches(
 def _default_workers(count: int, gpu: bool) -> int:
     """A GPU leaves the cores to processes that read ahead.
 
-    A model on the CPU needs all cores itself, and processes beside it cost twice: what they take, and the
-    threads of the model that wait for the one they displaced. There, reading and encoding take turns.
+    A model on the CPU needs all cores itself, and processes beside it would displace its threads, so there
+    reading and encoding take turns. (Reasoned, not measured; `bench/encode.py` compares the two.)
     """
     return min(_cores(), 16) if gpu and count > _FEW_IMAGES else 0
 
