@@ -42,7 +42,7 @@ table: $(READY)  ## the miniature table (only its missing cells are run)
 
 miniature: $(READY)  ## train the miniature CLIP from scratch and compare it with the recorded figures
 	$(BIN)/mmret fit --config configs/miniature/clip.yaml
-	$(BIN)/mmret miniature check
+	$(BIN)/mmret miniature check --backbone runs/miniature/clip/backbone
 
 bench: $(READY)  ## speed and memory against peers
 	@for script in bench/*.py; do echo "== $$script" && $(BIN)/python "$$script" || exit 1; done
