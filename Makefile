@@ -19,13 +19,13 @@ $(READY): setup.cfg pyproject.toml constraints.txt
 	$(BIN)/pip install --constraint constraints.txt --editable ".[dev,notebooks,vlm,ocr]"
 	touch $@
 
-demo: $(READY)  ## the whole corridor on a generated benchmark; ends with a report (under 5 minutes)
+demo: $(READY)  ## the whole corridor on a generated benchmark; ends with a report
 	$(BIN)/mmret demo
 
-test: $(READY)  ## the tests that take moments (under 5 minutes on 2 cores)
+test: $(READY)  ## the tests that take moments
 	$(TESTS) -n $(JOBS) --dist worksteal -m "not ($(LATER))"
 
-check: lint types test later-tests table  ## everything: style, types, all tests, the table (under 40 minutes)
+check: lint types test later-tests table  ## everything: style, types, all tests, the table
 
 lint: $(READY)
 	$(BIN)/ruff check

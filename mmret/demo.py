@@ -108,11 +108,14 @@ def _galleries(records: Mapping[str, "CellRecord"]) -> list["Gallery"]:
 
 def _facts(records: Mapping[str, "CellRecord"], seconds: float) -> dict[str, object]:
     record = records[PDV]
-    peak = sum(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF,)) / 1024
+    # Kilobytes on Linux, bytes on macOS.
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (
+        1 << 20 if sys.platform == "darwin" else 1 << 10
+    )
     return {
         "PDV setting, chosen on val": record.outcome.pdv,
         "Time": f"{seconds:.0f} s (less where results were stored)",
-        "Peak memory": f"{peak:.0f} MB" if sys.platform != "darwin" else f"{peak / 1024:.0f} MB",
+        "Peak memory, without φ's training": f"{peak:.0f} MB",
         "Revision": record.revision,
         "Versions": ", ".join(f"{name} {version}" for name, version in record.versions.items()),
     }

@@ -79,8 +79,8 @@ class ContrastivePretraining(LightningModule):
         values = {"val/loss": loss, "val/recall@1": found.float().mean()}
         self.log_dict(values, prog_bar=True, sync_dist=True, batch_size=len(images))
 
-    def on_before_zero_grad(self, optimizer: Any) -> None:
-        """Keep the scale below CLIP's bound after each step."""
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Keep the scale below CLIP's bound, once the optimizer has moved it."""
         with torch.no_grad():
             self.model.learnt_scale.clamp_(0, math.log(MAX_SCALE))
 

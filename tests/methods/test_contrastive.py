@@ -53,7 +53,7 @@ def test_the_scale_never_passes_one_hundred(backbone_folder: Path) -> None:
     module.configure_model()
     with torch.no_grad():
         module.model.learnt_scale.fill_(9.0)
-    module.on_before_zero_grad(None)
+    module.on_train_batch_end(None, None, 0)
     assert module.model.learnt_scale.exp().item() == pytest.approx(100)
 
 
