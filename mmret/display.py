@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Final, Literal
 import numpy as np
 from PIL import Image
 
+from mmret.atomic import atomic_write
 from mmret.errors import InputError
-from mmret.retrieval.atomic import atomic_write
 from mmret.tables.formats import html
 from mmret.tables.grids import Column, Entry, Grid, points
 from mmret.tables.summary import POINTS

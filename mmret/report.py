@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from mmret.atomic import atomic_write
 from mmret.display import Gallery
 from mmret.figures import Curve, HeatMap, draw_curve, draw_heat_map, draw_overview
-from mmret.retrieval.atomic import atomic_write
 from mmret.tables.table import Table
 from mmret.templates import render_template
 

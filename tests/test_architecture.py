@@ -21,13 +21,13 @@ PATHS = {
 MODULES = sorted(PATHS)
 
 #: Each room, and the rooms of ours that it may import beside itself. The longest name that fits counts.
-DIRECTIONS: dict[str, set[str]] = {"errors": set(), "losses": set()}
-DIRECTIONS["retrieval"] = {"errors"}
-DIRECTIONS["backbones"] = {"errors"}
+DIRECTIONS: dict[str, set[str]] = {"errors": set(), "losses": set(), "atomic": {"errors"}}
+DIRECTIONS["retrieval"] = {"errors", "atomic"}
+DIRECTIONS["backbones"] = {"errors", "atomic"}
 DIRECTIONS["composition"] = {"errors", "backbones.prompt"}
-DIRECTIONS["data"] = {"errors", "backbones.prompt"}
+DIRECTIONS["data"] = {"errors", "atomic", "backbones.prompt"}
 DIRECTIONS["data.datamodules"] = DIRECTIONS["probes"] = {"errors", "backbones", "data"}
-DIRECTIONS["embedding"] = {"errors", "backbones", "data", "retrieval"}
+DIRECTIONS["embedding"] = {"errors", "atomic", "backbones", "data", "retrieval"}
 DIRECTIONS["name_lookup"] = {"errors", "data", "retrieval"}
 DIRECTIONS["experiment"] = {"composition", "losses", "embedding", "name_lookup", "tables.cells"}
 DIRECTIONS["experiment"] |= DIRECTIONS["embedding"]

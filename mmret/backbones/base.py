@@ -1,5 +1,6 @@
 """What every backbone is to the rest of the house."""
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import NamedTuple, Self
@@ -43,6 +44,8 @@ class Backbone(nn.Module, ABC):
         )
         self.precision = precision
         self.frozen = False
+        self.texts_read = self.texts_cut = 0
+        self.warns_of_cuts = True
 
     @classmethod
     @abstractmethod
@@ -76,6 +79,25 @@ class Backbone(nn.Module, ABC):
         The same word stands at every masked position of its prompt. Differentiable in `words`.
         """
         raise self._no_text()
+
+    def count_cuts(self, cut: int, read: int) -> None:
+        """Count texts as read, and as cut because they were too long; warn of them, unless a training does so later.
+
+        A training reads batch after batch: it sets `warns_of_cuts` to False and calls `warn_of_cuts` at its end.
+        """
+        self.texts_read, self.texts_cut = self.texts_read + read, self.texts_cut + cut
+        if self.warns_of_cuts:
+            self.warn_of_cuts(cut, read)
+
+    def warn_of_cuts(self, cut: int | None = None, read: int | None = None) -> None:
+        """Warn, in one sentence, if any of the `read` texts were `cut` (by default: of all so far)."""
+        cut, read = self.texts_cut if cut is None else cut, self.texts_read if read is None else read
+        if cut:
+            warnings.warn(
+                f"{cut:,} of {read:,} texts are longer than the {self.spec.context_length} tokens that "
+                f"{self.spec.name} reads, and were cut.",
+                stacklevel=4,
+            )
 
     @property
     def token_width(self) -> int:

@@ -1,6 +1,5 @@
 """CLIP, SigLIP and their kin: every architecture of open_clip behind the one interface."""
 
-import warnings
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import replace
@@ -74,12 +73,7 @@ class OpenClipBackbone(Backbone):
     def tokenize_prompts(self, prompts: Sequence[Prompt]) -> PromptTokens:
         """Return ids and word mask; over-long prompts lose text, with one warning that counts them."""
         tokens, cut = self.prompt_tokenizer(prompts)
-        if cut:
-            warnings.warn(
-                f"{cut} of {len(prompts)} texts are longer than the {self.spec.context_length} tokens that "
-                f"{self.spec.name} reads, and were cut.",
-                stacklevel=2,
-            )
+        self.count_cuts(cut, len(prompts))
         return tokens
 
     def encode_prompts(self, prompt_tokens: PromptTokens, words: Tensor) -> Tensor:

@@ -36,8 +36,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _check(name: str, write_record: bool) -> int:
+    from mmret.atomic import write_text
     from mmret.backbones import load_backbone
-    from mmret.data.records import read_json, write_text
+    from mmret.data.records import read_json
     from mmret.probes import probe
 
     found = probe(load_backbone(name)).to_dict()

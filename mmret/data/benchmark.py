@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from mmret.atomic import write_text
 from mmret.data import records
 from mmret.errors import InputError
 
@@ -189,7 +190,7 @@ class Benchmark:
         record = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "images"}
         record["protocol"] = asdict(self.protocol)
         record["queries"] = [asdict(query) for query in self.queries]
-        records.write_text(path, json.dumps(record, ensure_ascii=False, indent=1) + "\n")
+        write_text(path, json.dumps(record, ensure_ascii=False, indent=1) + "\n")
 
     @classmethod
     def load_json(cls, path: str | Path, images: "ImageSource") -> "Benchmark":

@@ -153,8 +153,8 @@ class CaptionedImagesDataModule(_BatchedDataModule):
         preprocess: Another preprocessing than the backbone's own, by name.
         batch_size: Pairs a batch and device.
         pairs: How many training pairs the miniature world draws; a folder has its own.
-        independent_pairs: How many of these are unrelated, before families of near twins begin (see
-            `mmret.data.miniature.CaptionedScenes`); None: all.
+        single_group_pairs: How many of these, the first, show one group of objects (see
+            `mmret.data.miniature.CaptionedScenes`).
         held_out: Pairs kept for validation.
         num_workers: Processes that read images; 0 reads in the main process.
         seed: Of the order and of what is held out.
@@ -167,7 +167,7 @@ class CaptionedImagesDataModule(_BatchedDataModule):
         preprocess: str | None = None,
         batch_size: int = 256,
         pairs: int = 100_000,
-        independent_pairs: int | None = None,
+        single_group_pairs: int = 0,
         held_out: int = 1_024,
         num_workers: int = 0,
         seed: int = 0,
@@ -197,7 +197,7 @@ class CaptionedImagesDataModule(_BatchedDataModule):
             from mmret.data.miniature import CaptionedScenes
 
             total = self.hparams["pairs"] + self.hparams["held_out"]
-            return CaptionedScenes(total, self.hparams["independent_pairs"])
+            return CaptionedScenes(total, self.hparams["single_group_pairs"])
         if source.startswith(_FOLDER):
             return load_captioned_images(source.removeprefix(_FOLDER))
         raise InputError(f"source is {source!r}; captioned images come from 'miniature' or 'folder:PATH'.")

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
+from mmret.atomic import write_text
 from mmret.data import records
 from mmret.data.benchmark import Protocol
 from mmret.data.captions import TextTriplet
@@ -184,7 +185,7 @@ def prepare_emoji(source: str | Path, out: str | Path, seed: int = 0) -> dict[st
         "protocol": asdict(Protocol(remove_reference=True)),
         "metrics": METRICS,
     }
-    records.write_text(out / "folder.json", json.dumps(folder, indent=1) + "\n")
+    write_text(out / "folder.json", json.dumps(folder, indent=1) + "\n")
     return count_edits(sequences)
 
 

@@ -1,11 +1,11 @@
 """Records in JSON and JSON-lines files: read with the place of every mistake, written whole or not at all."""
 
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from mmret.atomic import write_text
 from mmret.errors import InputError
 
 Record = Mapping[str, Any]
@@ -78,18 +78,6 @@ def strings(value: object, key: str, where: str) -> tuple[str, ...]:
     if not isinstance(values, list) or not all(isinstance(item, str) for item in values):
         raise InputError(f"{where}: {key!r} is {value!r}, where a string or a list of strings is needed.")
     return tuple(values)
-
-
-def write_text(path: str | Path, text: str) -> None:
-    """Write a text file whole: under a temporary name first, then moved into place."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def write_json_lines(path: str | Path, records: Iterable[Record]) -> None:

@@ -55,6 +55,7 @@ class ContrastivePretraining(LightningModule):
             backbone = trainable_backbone(self.hparams["backbone"], self.hparams["from_scratch"])
             # Convolutions are faster so, on CPUs by a third; other layers keep their layout.
             self.backbone = backbone.to(memory_format=torch.channels_last)
+            self.backbone.warns_of_cuts = False
 
     @property
     def model(self) -> OpenClipBackbone:
@@ -92,7 +93,8 @@ class ContrastivePretraining(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_train_end(self) -> None:
-        """Write the backbone as a folder, from the first process."""
+        """Write the backbone as a folder, from the first process, and count the captions that were cut."""
+        self.model.warn_of_cuts()
         if writes_results(self.trainer):
             folder = Path(self.trainer.default_root_dir) / "backbone"
             save_backbone(self.model, folder)

@@ -56,6 +56,7 @@ class LinCIR(LightningModule):
         if self.backbone is not None:
             return
         self.backbone = load_backbone(self.hparams["backbone"])
+        self.backbone.warns_of_cuts = False
         width = self.backbone.spec.width
         hidden = self.hparams["hidden_width"] or 4 * width
         name = self.hparams["backbone"]
@@ -94,7 +95,9 @@ class LinCIR(LightningModule):
         checkpoint["state_dict"] = {**own, **checkpoint["state_dict"]}
 
     def on_train_end(self) -> None:
-        """Write φ, from the first process."""
+        """Write φ, from the first process, and count the captions that were cut."""
+        if self.backbone is not None:
+            self.backbone.warn_of_cuts()
         if writes_results(self.trainer) and self.phi is not None:
             path = Path(self.trainer.default_root_dir) / "phi.safetensors"
             save_phi(self.phi, path)

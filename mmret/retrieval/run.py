@@ -11,8 +11,8 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from mmret.atomic import atomic_write
 from mmret.errors import InputError
-from mmret.retrieval.atomic import atomic_write
 from mmret.retrieval.checks import Floats, Integers, checked_ids
 from mmret.retrieval.trec import read_rankings, write_rankings
 

@@ -10,8 +10,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from mmret.atomic import TEMPORARY_SUFFIX, atomic_write
 from mmret.errors import InputError
-from mmret.retrieval.atomic import TEMPORARY_SUFFIX, atomic_write
 
 MANIFEST = "store.json"
 FORMAT = 1

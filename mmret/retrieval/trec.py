@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from mmret.atomic import atomic_write
 from mmret.errors import InputError
-from mmret.retrieval.atomic import atomic_write
 
 _FIELDS = 6
 

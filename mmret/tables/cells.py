@@ -12,9 +12,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from mmret.atomic import atomic_write
 from mmret.data import records
 from mmret.errors import InputError
-from mmret.retrieval.atomic import atomic_write
 from mmret.tables.spec import Settings
 
 FORMAT: Final = 1

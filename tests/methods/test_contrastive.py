@@ -1,4 +1,5 @@
 import math
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from lightning.pytorch import Trainer
 from mmret.backbones import load_backbone
 from mmret.data.datamodules import CaptionedImagesDataModule
 from mmret.methods import ContrastivePretraining
+from tests.methods.toy_data import write_world
 
 
 def train(folder: Path, world: Path, out: Path, **options: Any) -> tuple[ContrastivePretraining, Trainer]:
@@ -80,3 +82,36 @@ def test_a_named_backbone_is_trained_awake(backbone_folder: Path) -> None:
     module.configure_model()
     assert all(part.training for part in module.model.modules())
     assert all(parameter.requires_grad for parameter in module.parameters())
+
+
+def one_step(folder: Path, world: Path, out: Path, devices: int) -> tuple[dict[str, torch.Tensor], float]:
+    """The weights and the loss of one plain gradient step on four pairs, spread over the devices."""
+    module = ContrastivePretraining(str(folder), optimizer=partial(torch.optim.SGD, lr=0.5), warmup_steps=1)
+    module.configure_model()  # here, so that the spawned processes hand their weights back to it
+    data = CaptionedImagesDataModule(f"folder:{world}", batch_size=4 // devices, held_out=0)
+    trainer = Trainer(
+        max_steps=1, accelerator="cpu", devices=devices, strategy="ddp_spawn" if devices > 1 else "auto",
+        default_root_dir=out, logger=False, enable_progress_bar=False, enable_model_summary=False,
+        enable_checkpointing=False, limit_val_batches=0,
+    )  # fmt: skip
+    trainer.fit(module, datamodule=data)
+    weights = {name: value.detach().clone() for name, value in module.state_dict().items()}
+    return weights, trainer.callback_metrics["train/loss"].item()
+
+
+@pytest.mark.multiprocess
+def test_two_devices_take_the_step_of_one_with_the_whole_batch(backbone_folder: Path, tmp_path: Path) -> None:
+    """Negatives come from both devices and the gradient reaches both parts: the step is the undivided batch's."""
+    world = write_world(tmp_path / "world", trained=4)
+    alone, loss_alone = one_step(backbone_folder, world, tmp_path / "alone", devices=1)
+    together, loss_together = one_step(backbone_folder, world, tmp_path / "together", devices=2)
+    before = load_backbone(str(backbone_folder)).state_dict()
+    assert loss_together == pytest.approx(loss_alone, rel=1e-5)
+    moved = [
+        name
+        for name, value in alone.items()
+        if not torch.equal(value, before[name.removeprefix("backbone.")])
+    ]
+    assert len(moved) > 10
+    for name, value in alone.items():
+        torch.testing.assert_close(together[name], value, rtol=1e-4, atol=1e-6)

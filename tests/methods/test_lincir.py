@@ -1,3 +1,4 @@
+import warnings
 from pathlib import Path
 
 import pytest
@@ -75,3 +76,16 @@ def test_the_noise_has_the_stated_scale(backbone_folder: Path, noise: float | st
     # The variance of u·ε with u ~ U(0, 1) is a third of ε's.
     assert drawn.std().item() == pytest.approx(wanted / 3**0.5, rel=0.03)
     assert drawn.std(dim=1).min() < 0.1 * wanted
+
+
+def test_cut_captions_are_counted_once_for_the_whole_training(backbone_folder: Path, tmp_path: Path) -> None:
+    captions = tmp_path / "captions.txt"
+    captions.write_text("a red square\n" + "very " * 200 + "blue square\n", encoding="utf-8")
+    module = LinCIR(str(backbone_folder))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        trainer(tmp_path, 3).fit(module, datamodule=CaptionsDataModule(str(captions), 2, held_out=0))
+    told = [str(warning.message) for warning in caught if "were cut" in str(warning.message)]
+    # Each step reads both captions twice: whole and masked.
+    assert len(told) == 1
+    assert told[0].startswith("6 of 12 texts")

@@ -27,13 +27,17 @@ def write_backbone(folder: Path) -> Path:
     return folder
 
 
-def write_world(folder: Path) -> Path:
-    """Six plain images with captions, half to train on, and three composed queries of the split test."""
+def write_world(folder: Path, trained: int = 3) -> Path:
+    """Six plain images with captions, the first `trained` to train on, and three composed queries of the split test."""
     (folder / "images").mkdir(parents=True)
     for colour in COLOURS:
         Image.new("RGB", (40, 32), colour).save(folder / "images" / f"{colour}.png")
     captions = [
-        {"image": f"{colour}.png", "caption": f"a {colour} square", "split": "train" if row < 3 else "test"}
+        {
+            "image": f"{colour}.png",
+            "caption": f"a {colour} square",
+            "split": "train" if row < trained else "test",
+        }
         for row, colour in enumerate(COLOURS)
     ]
     pairs = (("white", "black"), ("black", "yellow"), ("yellow", "white"))

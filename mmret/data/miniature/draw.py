@@ -32,7 +32,7 @@ RGB = {
     "pink": (250, 140, 190),
     "brown": (125, 75, 35),
 }
-RADIUS = {"small": (6.0, 6.8), "big": (9.6, 10.6)}
+RADIUS = {"small": (7.0, 7.6), "big": (10.6, 11.4)}
 #: Distance of the side places from the centre: a lone group, and groups that share an axis.
 REACH_ALONE, REACH_SHARED = 17.0, 20.5
 NOISE = 5.0
@@ -174,7 +174,7 @@ def _stamp(group: Group, radius: float, fill: tuple[int, int, int]) -> tuple[Ima
         _draw_shape(on_mask, "circle", centre, r * 0.42, fill=0)
     picture = Image.new("RGB", (side, side), fill)
     draw = ImageDraw.Draw(picture)
-    _draw_pattern(draw, group.pattern, side, pitch=6 if group.size == "small" else 8)
+    _draw_pattern(draw, group.pattern, side, pitch=10 if group.size == "small" else 12)
     outline = tuple(channel // 2 for channel in fill)
     _draw_shape(draw, group.shape, centre, r, outline=outline, width=SCALE)
     return picture, mask
@@ -190,7 +190,7 @@ def _draw_pattern(draw: ImageDraw.ImageDraw, pattern: str, side: int, pitch: int
     elif pattern == "dotted":
         for row, top in enumerate(range(start, side, pitch)):
             for left in range(start + (row % 2) * pitch // 2, side, pitch):
-                draw.ellipse((left, top, left + mark, top + mark), fill=white)
+                draw.ellipse((left, top, left + mark + 1, top + mark + 1), fill=white)
 
 
 def _vary(colour: tuple[int, int, int], rng: random.Random) -> tuple[int, int, int]:

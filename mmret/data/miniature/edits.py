@@ -147,7 +147,7 @@ def _set_background(scene: Scene, group: Group, rng: random.Random, split: str) 
 
 def _add_group(scene: Scene, group: Group, rng: random.Random, split: str) -> Edit:
     place = rng.choice(rng.choice(AXES))
-    new = sample_group(rng, split, place, MAX_COUNT.get(len(scene.groups) + 1, 1))
+    new = sample_group(rng, split, scene.background, place, MAX_COUNT.get(len(scene.groups) + 1, 1))
     phrase = noun_phrase(new, rng, said={"shape", "colour", "count", "size", "pattern"})
     fields = {"group": phrase, "place": rng.choice(PLACE_WORDS[place])}
     return Edit(Scene((*scene.groups, new), scene.background), "add", "add", fields)

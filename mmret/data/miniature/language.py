@@ -55,12 +55,20 @@ OPENINGS = (
     "you can see ",
     "this shows ",
 )
-#: How often a full caption mentions each optional attribute of a group.
-MENTION = {"size": 0.75, "pattern": 0.9, "plain": 0.35, "place": 0.8, "background": 0.75}
-#: Everything that a caption can mention, by attribute.
-MENTIONABLE = ("shape", "colour", "pattern", "size", "count", "place", "background")
-#: Share of captions that speak of one attribute or two alone ("three shapes at the top").
-PARTIAL = 0.2
+#: How often a caption mentions each attribute of a group; the shape, as the noun, most often ("thing" otherwise).
+MENTION = {
+    "shape": 0.9,
+    "colour": 0.5,
+    "pattern": 0.5,
+    "size": 0.5,
+    "count": 0.5,
+    "place": 0.5,
+    "background": 0.5,
+}
+#: The patternless pattern goes without saying, most often.
+MENTION_PLAIN = 0.4
+#: Several objects whose number is not said.
+UNCOUNTED = ("some ", "")
 
 
 def plural(noun: str) -> str:
@@ -71,7 +79,6 @@ def plural(noun: str) -> str:
 def noun_phrase(group: Group, rng: random.Random, *, said: set[str]) -> str:
     """The group as a noun phrase that mentions the attributes in `said` ("two small striped red rings")."""
     noun = rng.choice(SHAPE_WORDS[group.shape] if "shape" in said else GENERIC_NOUNS)
-    many = "count" in said and group.count > 1
     before = [rng.choice(SIZE_WORDS[group.size])] if "size" in said else []
     after = ""
     if "pattern" in said and rng.random() < 0.65:
@@ -79,8 +86,15 @@ def noun_phrase(group: Group, rng: random.Random, *, said: set[str]) -> str:
     elif "pattern" in said:
         after = " " + rng.choice(PATTERN_AFTER[group.pattern])
     before += [group.colour] if "colour" in said else []
-    words = " ".join([*before, plural(noun) if many else noun])
-    return f"{_article(rng.choice(COUNT_WORDS[group.count if many else 1]), words)} {words}{after}"
+    words = " ".join([*before, plural(noun) if group.count > 1 else noun])
+    return f"{_determiner(group, words, rng, counted='count' in said)}{words}{after}"
+
+
+def _determiner(group: Group, following: str, rng: random.Random, *, counted: bool) -> str:
+    if counted or group.count == 1:
+        word = rng.choice(COUNT_WORDS[group.count]) if counted else "a"
+        return _article(word, following) + " "
+    return rng.choice(UNCOUNTED)
 
 
 def _article(count_word: str, following: str) -> str:
@@ -88,10 +102,8 @@ def _article(count_word: str, following: str) -> str:
 
 
 def _mentioned(group: Group, rng: random.Random) -> set[str]:
-    said = {"shape", "colour", "count"}
-    said |= {"size"} if rng.random() < MENTION["size"] else set()
-    odds = MENTION["plain"] if group.pattern == "plain" else MENTION["pattern"]
-    return said | ({"pattern"} if rng.random() < odds else set())
+    odds = MENTION | ({"pattern": MENTION_PLAIN} if group.pattern == "plain" else {})
+    return {name for name, share in odds.items() if rng.random() < share}
 
 
 def _with_place(group: Group, phrase: str, rng: random.Random, mention: bool) -> str:
@@ -110,24 +122,18 @@ def _frame(body: str, scene: Scene, rng: random.Random, mention_background: bool
     return f"{background}, {opening}{body}" if rng.random() < 0.2 else f"{opening}{body} {background}"
 
 
-def caption(scene: Scene, rng: random.Random, partial: float = PARTIAL) -> str:
-    """A caption of the scene that mentions most attributes.
-
-    Of the scenes with one group, the share `partial` gets a caption that speaks of one or two attributes alone
-    ("something striped", "three shapes at night").
-    """
-    if len(scene.groups) == 1 and rng.random() < partial:
-        return describe(scene, set(rng.sample(MENTIONABLE, rng.choice((1, 1, 2)))), rng)
+def caption(scene: Scene, rng: random.Random) -> str:
+    """A caption of the scene: what there is, with some of its attributes (see `MENTION`), as people would say it."""
     groups = list(scene.groups)
     rng.shuffle(groups)
-    odds = MENTION["place"] if len(groups) == 1 else 0.9
-    phrases = [
-        _with_place(g, noun_phrase(g, rng, said=_mentioned(g, rng)), rng, rng.random() < odds) for g in groups
-    ]
+    phrases = []
+    for group in groups:
+        said = _mentioned(group, rng)
+        phrases.append(_with_place(group, noun_phrase(group, rng, said=said), rng, "place" in said))
     return _frame(_join(phrases), scene, rng, rng.random() < MENTION["background"])
 
 
 def describe(scene: Scene, said: set[str], rng: random.Random) -> str:
-    """A caption that mentions exactly the attributes in `said` (of `MENTIONABLE`), of every group."""
+    """A caption that mentions exactly the attributes in `said` (names of `ATTRIBUTES`), of every group."""
     phrases = [_with_place(g, noun_phrase(g, rng, said=said), rng, "place" in said) for g in scene.groups]
     return _frame(_join(phrases), scene, rng, "background" in said)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 from functools import cache
+from itertools import product
 
 SHAPES = ("circle", "square", "triangle", "star", "heart", "ring", "cross", "diamond")
 COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown")
@@ -31,14 +32,16 @@ ATTRIBUTES: dict[str, tuple[str | int, ...]] = {
 }
 
 SPLITS = ("train", "val", "test")
-#: Share of the 192 (shape, colour, pattern) combinations that each split may draw.
-SPLIT_SHARES = {"train": 0.75, "val": 0.10, "test": 0.15}
+#: Share of the 1,152 (shape, colour, pattern, background) combinations that each split may draw.
+SPLIT_SHARES = {"train": 0.65, "val": 0.15, "test": 0.20}
 #: Several groups stand on one axis: side by side, or one above the other.
 AXES = (("left", "middle", "right"), ("top", "middle", "bottom"))
 #: How many equal objects a group may hold, by the number of groups in the scene (what fits without overlap).
 MAX_COUNT = {1: 4, 2: 2, 3: 1}
 
 _COMBINATION_SEED = 20261
+
+Combination = tuple[str, str, str, str]
 
 
 @dataclass(frozen=True, order=True)
@@ -52,10 +55,9 @@ class Group:
     count: int
     place: str
 
-    @property
-    def combination(self) -> tuple[str, str, str]:
-        """The (shape, colour, pattern) triple that belongs to exactly one split."""
-        return self.shape, self.colour, self.pattern
+    def on(self, background: str) -> Combination:
+        """The group's combination with a background, which belongs to exactly one split."""
+        return self.shape, self.colour, self.pattern, background
 
 
 @dataclass(frozen=True)
@@ -94,43 +96,45 @@ def is_drawable(scene: Scene) -> bool:
 
 
 @cache
-def combinations(split: str) -> tuple[tuple[str, str, str], ...]:
-    """The (shape, colour, pattern) triples of a split; the three splits are disjoint and cover all 192.
+def combinations(split: str) -> tuple[Combination, ...]:
+    """The (shape, colour, pattern, background) combinations of a split; the splits are disjoint and cover all 1,152.
 
-    Every (shape, colour) pair stands in train under at least one pattern: what is unseen is the combination, not
-    the pair. Raises `KeyError` for an unknown split.
+    They are drawn evenly, and over four attributes on purpose: nearly any three values stand in train with most of
+    the fourth's. When whole (shape, colour, pattern) triples were held out instead, a classifier of shapes learnt
+    from colour and pattern which shapes do *not* occur with them, and so denied the held-out ones: after 250 steps
+    it knew .78 of train's shapes and .32 of test's. Raises `KeyError` for an unknown split.
     """
-    rng = random.Random(_COMBINATION_SEED)
-    kept_in_train = [(s, c, rng.choice(PATTERNS)) for s in SHAPES for c in COLOURS]
-    others = [
-        (s, c, p) for s in SHAPES for c in COLOURS for p in PATTERNS if (s, c, p) not in set(kept_in_train)
-    ]
-    rng.shuffle(others)
-    total = len(kept_in_train) + len(others)
-    test_end = round(SPLIT_SHARES["test"] * total)
-    val_end = test_end + round(SPLIT_SHARES["val"] * total)
+    everything = list(product(SHAPES, COLOURS, PATTERNS, BACKGROUNDS))
+    random.Random(_COMBINATION_SEED).shuffle(everything)
+    test_end = round(SPLIT_SHARES["test"] * len(everything))
+    val_end = test_end + round(SPLIT_SHARES["val"] * len(everything))
     parts = {
-        "test": others[:test_end],
-        "val": others[test_end:val_end],
-        "train": kept_in_train + others[val_end:],
+        "test": everything[:test_end],
+        "val": everything[test_end:val_end],
+        "train": everything[val_end:],
     }
     return tuple(sorted(parts[split]))
 
 
 @cache
-def _combination_set(split: str) -> frozenset[tuple[str, str, str]]:
+def _combination_set(split: str) -> frozenset[Combination]:
     return frozenset(combinations(split))
+
+
+@cache
+def _combinations_on(split: str, background: str) -> tuple[Combination, ...]:
+    return tuple(combination for combination in combinations(split) if combination[3] == background)
 
 
 def belongs_to(scene: Scene, split: str) -> bool:
     """Whether every group's combination is one of the split's, and the scene can be drawn."""
     allowed = _combination_set(split)
-    return is_drawable(scene) and all(group.combination in allowed for group in scene.groups)
+    return is_drawable(scene) and all(group.on(scene.background) in allowed for group in scene.groups)
 
 
-def sample_group(rng: random.Random, split: str, place: str, max_count: int) -> Group:
-    """A random group of the split at `place`, with 1…max_count objects."""
-    shape, colour, pattern = rng.choice(combinations(split))
+def sample_group(rng: random.Random, split: str, background: str, place: str, max_count: int) -> Group:
+    """A random group of the split for that background, at `place`, with 1…max_count objects."""
+    shape, colour, pattern, _ = rng.choice(_combinations_on(split, background))
     return Group(shape, colour, pattern, rng.choice(SIZES), rng.randint(1, max_count), place)
 
 
@@ -138,8 +142,9 @@ def sample_scene(rng: random.Random, split: str, groups: int | None = None) -> S
     """A random scene of the split with `groups` groups (None: 1, 2 or 3 with odds 6 : 3 : 1)."""
     number = groups or rng.choices((1, 2, 3), weights=(6, 3, 1))[0]
     while True:
+        background = rng.choice(BACKGROUNDS)
         places = rng.sample(rng.choice(AXES), number) if number > 1 else [rng.choice(PLACES)]
-        drawn = tuple(sample_group(rng, split, place, MAX_COUNT[number]) for place in places)
-        scene = Scene(drawn, rng.choice(BACKGROUNDS))
+        drawn = tuple(sample_group(rng, split, background, place, MAX_COUNT[number]) for place in places)
+        scene = Scene(drawn, background)
         if is_drawable(scene):
             return scene

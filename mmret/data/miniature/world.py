@@ -1,6 +1,6 @@
 """The miniature world as data: a training set, text-only triplets and a composed-retrieval benchmark.
 
-Version 1, seed 20260. Everything that trains draws train combinations of (shape, colour, pattern) and speaks
+Version 2, seed 20260. Everything that trains draws train combinations of (shape, colour, pattern) and speaks
 captions or edit bank A; val and test draw their own combinations and ask in edit bank B.
 
 The benchmark follows CIRCO: several targets a query, the reference stays in the gallery (`remove_reference` is
@@ -21,12 +21,12 @@ from mmret.data.benchmark import Benchmark, Protocol, Query
 from mmret.data.captions import TextTriplet
 from mmret.data.miniature.draw import draw
 from mmret.data.miniature.edits import KINDS, Edit, sample_edit
-from mmret.data.miniature.language import PARTIAL, caption, describe
+from mmret.data.miniature.language import caption, describe
 from mmret.data.miniature.scene import Scene, sample_scene
 from mmret.errors import InputError
 
 NAME = "miniature"
-VERSION = "1"
+VERSION = "2"
 SEED = 20260
 #: Queries per split, and edits of one reference scene.
 QUERIES = {"val": 800, "test": 2400}
@@ -36,9 +36,6 @@ PICTURES_A_TARGET = (1, 2, 3)
 DISTRACTORS_A_TARGET = 2
 #: Edits that change one attribute.
 ONE_ATTRIBUTE = tuple(kind for kind in KINDS if kind not in ("add", "remove"))
-#: How the near twins of a family of training pairs differ from its scene. Colour and background, which any batch
-#: teaches, are left out; shape, which is the last to be learnt, stands for three.
-TWINS = ("shape", "shape", "shape", "pattern", "size", "count", "place")
 #: How often the stand-in for a captioner mentions each attribute beyond shape, colour and count.
 CAPTIONER_MENTIONS = 0.5
 METRICS = ("map@10 (÷ min)", "success@1", "success@10", "recall@10")
@@ -210,15 +207,12 @@ def _check_split(split: str) -> None:
 class CaptionedScenes(Sequence[tuple[Image.Image, str]]):
     """Training pairs (image, caption), drawn when read: item i is a pure function of (seed, i).
 
-    The first `independent` pairs show unrelated scenes. In a batch of such pairs colour and background alone tell
-    nearly all images apart, so a contrastive loss hardly asks for shapes. The pairs after them therefore come in
-    families of eight that stand together: a scene, and seven with one attribute changed (see `TWINS`). All scenes
-    have train combinations. Raises `IndexError` past the end.
+    The first `single` pairs show one group each, from which words are learnt fastest; the others show one to three.
+    All scenes have train combinations. Raises `IndexError` past the end.
     """
 
-    def __init__(self, length: int, independent: int | None = None, seed: int = SEED) -> None:
-        self.length, self.seed = length, seed
-        self.independent = length if independent is None else independent
+    def __init__(self, length: int, single: int = 0, seed: int = SEED) -> None:
+        self.length, self.single, self.seed = length, single, seed
 
     def __len__(self) -> int:
         return self.length
@@ -227,23 +221,8 @@ class CaptionedScenes(Sequence[tuple[Image.Image, str]]):
         if not 0 <= index < self.length:
             raise IndexError(index)
         rng = random.Random(f"{self.seed}/train/{index}")
-        if index < self.independent:
-            scene = sample_scene(rng, "train")
-            return draw(scene, rng.getrandbits(32)), caption(scene, rng)
-        family, member = divmod(index - self.independent, 1 + len(TWINS))
-        scene = self._member(family, member)
-        return draw(scene, rng.getrandbits(32)), caption(scene, rng, partial=PARTIAL / 2)
-
-    def _member(self, family: int, member: int) -> Scene:
-        """The family's own scene (member 0), or that scene with its member-th attribute changed."""
-        rng = random.Random(f"{self.seed}/train/family/{family}")
-        scene = sample_scene(rng, "train")
-        if member == 0:
-            return scene
-        rng = random.Random(f"{self.seed}/train/family/{family}/{member}")
-        changes = [TWINS[member - 1], *rng.sample(ONE_ATTRIBUTE, len(ONE_ATTRIBUTE))]
-        edits = (sample_edit(scene, kind, rng, "train") for kind in changes)
-        return next((edit.target for edit in edits if edit is not None), scene)
+        scene = sample_scene(rng, "train", 1 if index < self.single else None)
+        return draw(scene, rng.getrandbits(32)), caption(scene, rng)
 
 
 def training_captions(number: int, seed: int = SEED) -> list[str]:
@@ -260,6 +239,6 @@ def text_triplets(number: int, seed: int = SEED, bank: str = "A") -> list[TextTr
         scene = sample_scene(rng, "train")
         edit = sample_edit(scene, rng.choice(KINDS), rng, "train")
         if edit is not None:
-            texts = caption(scene, rng, partial=0), edit.text(bank, rng), caption(edit.target, rng, partial=0)
+            texts = caption(scene, rng), edit.text(bank, rng), caption(edit.target, rng)
             triplets.append(TextTriplet(*texts))
     return triplets

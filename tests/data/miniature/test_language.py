@@ -4,8 +4,8 @@ import re
 import pytest
 
 from mmret.data.miniature.edits import BANKS, KINDS, PHRASES, sample_edit
-from mmret.data.miniature.language import COUNT_WORDS, MENTIONABLE, caption, describe, noun_phrase, plural
-from mmret.data.miniature.scene import Group, Scene, belongs_to, sample_scene
+from mmret.data.miniature.language import COUNT_WORDS, MENTION, caption, describe, noun_phrase, plural
+from mmret.data.miniature.scene import ATTRIBUTES, Group, Scene, belongs_to, sample_scene
 
 RINGS = Group("ring", "orange", "striped", "big", 2, "left")
 SCENE = Scene((RINGS,), "night")
@@ -23,17 +23,26 @@ def test_plurals() -> None:
 @pytest.mark.parametrize(
     ("said", "pattern"),
     [
-        ({"colour"}, r"(a|one|a single|an) orange (shape|thing|object)"),
+        ({"colour"}, r"(some )?orange (shapes|things|objects)"),
         ({"count"}, r"(two|a pair of) (shapes|things|objects)"),
         ({"shape", "count"}, r"(two|a pair of) (rings|hoops)"),
-        ({"pattern"}, r"(a|one|a single) (striped )?(shape|thing|object)( with stripes)?"),
-        ({"size", "shape"}, r"(a|one|a single) (big|large) (ring|hoop)"),
+        ({"pattern"}, r"(some )?(striped )?(shapes|things|objects)( with stripes)?"),
+        ({"size", "shape"}, r"(some )?(big|large) (rings|hoops)"),
     ],
 )
 def test_a_noun_phrase_says_what_it_is_asked_to_say(said: set[str], pattern: str) -> None:
     for seed in range(20):
         phrase = noun_phrase(RINGS, random.Random(seed), said=said)
         assert re.fullmatch(pattern, phrase), phrase
+
+
+def test_a_lone_object_is_never_many() -> None:
+    one = Group("ring", "orange", "striped", "big", 1, "left")
+    counted = {noun_phrase(one, random.Random(seed), said={"colour", "count"}) for seed in range(60)}
+    uncounted = {noun_phrase(one, random.Random(seed), said={"colour"}) for seed in range(60)}
+    nouns = ("shape", "thing", "object")
+    assert uncounted == {f"an orange {noun}" for noun in nouns}
+    assert counted == {f"{word} orange {noun}" for word in ("an", "one", "a single") for noun in nouns}
 
 
 def test_a_description_mentions_background_and_place_only_when_asked() -> None:
@@ -46,7 +55,15 @@ def test_a_description_mentions_background_and_place_only_when_asked() -> None:
 def test_captions_of_one_scene_vary() -> None:
     rng = random.Random(0)
     assert len({caption(SCENE, rng) for _ in range(100)}) > 80
-    assert all("orange" in caption(SCENE, rng, partial=0) for _ in range(30))
+
+
+@pytest.mark.parametrize(
+    ("word", "share"), [("orange", 0.5), ("night", 0.5), ("left", 0.5), (r"ring|hoop", 0.9)]
+)
+def test_captions_mention_each_attribute_as_often_as_stated(word: str, share: float) -> None:
+    rng = random.Random(0)
+    mentions = sum(bool(re.search(word, caption(SCENE, rng))) for _ in range(1000)) / 1000
+    assert abs(mentions - share) < 0.06
 
 
 def test_captions_are_grammatical_about_articles() -> None:
@@ -85,4 +102,4 @@ def test_a_recoloured_scene_is_the_old_one_in_one_attribute() -> None:
 
 def test_every_count_has_words() -> None:
     assert set(COUNT_WORDS) == {1, 2, 3, 4}
-    assert set(MENTIONABLE) == {"shape", "colour", "pattern", "size", "count", "place", "background"}
+    assert set(MENTION) == set(ATTRIBUTES)
