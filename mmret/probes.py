@@ -2,8 +2,9 @@
 
 Accuracy: pictures of one group with unseen (test) combinations; each attribute value is a prompt ensemble, captions
 that mention that attribute alone ("a photo of a striped thing"), whose normalised embeddings are averaged as in
-CLIP (arXiv 2103.00020, section 3.1.4). Binding: a scene's caption against the same words with two groups' colours
-exchanged.
+CLIP (arXiv 2103.00020, section 3.1.4). As its templates there, the described scenes are the same for all values of
+an attribute, but for that value: what else a caption gives away, such as the grammatical number of "things", is
+equal for all. Binding: a scene's caption against the same words with two groups' colours exchanged.
 """
 
 import random
@@ -22,7 +23,7 @@ from mmret.data.miniature.language import describe
 from mmret.data.miniature.scene import ATTRIBUTES, Group, Scene, sample_scene
 
 #: Captions in each value's prompt ensemble.
-PROMPTS_A_VALUE = 48
+PROMPTS_A_VALUE = 64
 _BATCH = 256
 
 
@@ -61,7 +62,8 @@ def _accuracy(
     backbone: Backbone, images: torch.Tensor, scenes: Sequence[Scene], name: str, rng: random.Random
 ) -> float:
     values = ATTRIBUTES[name]
-    classes = torch.stack([_ensemble(backbone, name, value, rng) for value in values])
+    described = [(sample_scene(rng, "train", 1), rng.getrandbits(32)) for _ in range(PROMPTS_A_VALUE)]
+    classes = torch.stack([_ensemble(backbone, name, value, described) for value in values])
     predicted = (images @ classes.T).argmax(dim=1).numpy()
     true = np.array([values.index(_value(scene, name)) for scene in scenes])
     return float((predicted == true).mean())
@@ -72,11 +74,15 @@ def _value(scene: Scene, name: str) -> str | int:
     return value
 
 
-def _ensemble(backbone: Backbone, name: str, value: str | int, rng: random.Random) -> torch.Tensor:
-    """The class vector [D] of one attribute value: the normalised mean of its captions' normalised embeddings."""
+def _ensemble(
+    backbone: Backbone, name: str, value: str | int, described: Sequence[tuple[Scene, int]]
+) -> torch.Tensor:
+    """The class vector [D] of one attribute value: the normalised mean of its captions' normalised embeddings.
+
+    `described`: scenes, whose value is replaced, each with the seed of its caption's words.
+    """
     texts = [
-        describe(_with_value(sample_scene(rng, "train", 1), name, value), {name}, rng)
-        for _ in range(PROMPTS_A_VALUE)
+        describe(_with_value(scene, name, value), {name}, random.Random(seed)) for scene, seed in described
     ]
     return F.normalize(_embed_texts(backbone, texts).mean(dim=0), dim=0)
 

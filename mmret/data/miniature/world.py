@@ -1,7 +1,7 @@
 """The miniature world as data: a training set, text-only triplets and a composed-retrieval benchmark.
 
-Version 2, seed 20260. Everything that trains draws train combinations of (shape, colour, pattern) and speaks
-captions or edit bank A; val and test draw their own combinations and ask in edit bank B.
+Version 2, seed 20260. Everything that trains draws train combinations of (shape, colour, pattern, background) and
+speaks captions or edit bank A; val and test draw their own combinations and ask in edit bank B.
 
 The benchmark follows CIRCO: several targets a query, the reference stays in the gallery (`remove_reference` is
 False), and recall of truth is complete, since an image is relevant exactly when its scene equals the edited one.
