@@ -185,6 +185,14 @@ def test_approximate_factories_rank_and_exclude(factory):
     assert np.mean(shared) >= 8  # of the 9 neighbours that are not excluded
 
 
+def test_an_approximate_index_fetches_for_every_exclusion():
+    gallery, ids = gaussian(400, 16), numbered("d", 400)
+    index = Index(ids, gallery, factory="SQ8")
+    ranked = [name for name, _ in search(index, ["q"], gallery[:1], 103).ranking("q")]
+    run = search(index, ["q"], gallery[:1], 3, exclude={"q": ranked[:100]})
+    assert [name for name, _ in run.ranking("q")] == ranked[100:]
+
+
 def test_an_approximate_index_pads_what_it_does_not_find():
     gallery = gaussian(64, 8)
     run = search(Index(numbered("d", 64), gallery, factory="IVF8,Flat"), ["q"], gallery[:1], 64)
