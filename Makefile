@@ -1,6 +1,7 @@
 # Every target creates .venv when it is missing; a second call starts at once.
 PYTHON ?= python3
 JOBS ?= 2
+OPTIONS ?=
 BIN := .venv/bin
 READY := .venv/.installed
 LATER := slow or multiprocess or notebooks
@@ -44,8 +45,10 @@ miniature: $(READY)  ## train the miniature CLIP from scratch and compare it wit
 	$(BIN)/mmret fit --config configs/miniature/clip.yaml
 	$(BIN)/mmret miniature check --backbone runs/miniature/clip/backbone
 
-bench: $(READY)  ## speed and memory against peers
-	@for script in bench/*.py; do echo "== $$script" && $(BIN)/python "$$script" || exit 1; done
+bench: $(READY)  ## speed and memory against peers, minutes each (a look: make bench OPTIONS=--quick)
+	@for name in search sweep encode demo; do \
+		printf '\n== bench/%s.py\n\n' $$name && $(BIN)/python bench/$$name.py $(OPTIONS) || exit 1; \
+	done
 
 clean:  ## remove the environment and caches; runs/ stays
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,27 +1,26 @@
-"""Encoding from JPEG files through our pipeline, against the bare model on ready tensors.
+"""Encoding from JPEG files through our pipeline, against the bare model on ready tensors: a Markdown table.
 
-    python bench/encode.py                # ViT-B/32 on the CPU and, where there is a GPU, ViT-L/14 on it
-    python bench/encode.py --repeats 3 --images 320    # a quick look at the CPU
+    python bench/encode.py             # ViT-B/32 on the CPU and, where there is a GPU, ViT-L/14 on it
+    python bench/encode.py --quick     # 64 images, a look
 
-Weights are random: speed does not depend on them. Each repeat times, one after the other, so that all meet
-the same load of the machine: *bare*, the model on normalised tensors that already lie on its device, features
-fetched; *pipeline*, `embed_images` from files (reading, decoding, preprocessing, encoding, gathering) without
-a store; *decoding*, the pipeline's own reading with no model behind it. The first repeat warms up and is not
-counted. A pipeline can be no faster than the slower of its two halves: the last column names that one.
+Weights are random: speed does not depend on them. Interleaved in each repeat: *bare*, the model on normalised
+tensors that already lie on its device, features fetched; *pipeline*, `embed_images` from files (reading,
+decoding, preprocessing, encoding, gathering) without a store; *decoding*, the pipeline's own reading with no
+model behind it. Rates are medians with their range, the ratio is the median of the ratios within the repeats.
+Where decoding alone is slower than the bare model, it is the limit that no pipeline passes: the last column.
 """
 
 import argparse
 import os
 import statistics
 import tempfile
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
+from measuring import Seconds, interleaved, machine, seconds, spread, table_head, table_row
 from PIL import Image
 from torch import Tensor
 
@@ -35,25 +34,23 @@ WIDTH, HEIGHT = 640, 480
 DISTINCT = 512
 
 
-@dataclass
+@dataclass(frozen=True)
 class Case:
-    """One row of the table: a backbone somewhere, a number of images, and the seconds measured."""
+    """One row of the table: a backbone somewhere, and a number of images."""
 
     name: str
     device: str
     precision: str
     images: int
     batch: int
-    bare: list[float] = field(default_factory=list)
-    pipeline: list[float] = field(default_factory=list)
-    decoding: list[float] = field(default_factory=list)
 
 
 CASES = [
-    Case("clip-vit-b-32", "cpu", "fp32", 512, 64),
+    Case("clip-vit-b-32", "cpu", "fp32", 256, 64),
     Case("clip-vit-l-14", "cuda", "fp32", 4096, 128),
     Case("clip-vit-l-14", "cuda", "bf16", 16384, 256),
 ]
+QUICK_IMAGES = 64
 
 
 def photo(rng: np.random.Generator) -> Image.Image:
@@ -96,41 +93,32 @@ def run_bare(backbone: OpenClipBackbone, ready: Tensor, batches: int) -> None:
         waiting.cpu()
 
 
-def seconds(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
-
-
-def measure(case: Case, images: FolderImages, repeats: int) -> None:
+def measured(case: Case, images: FolderImages, repeats: int) -> dict[str, Seconds]:
+    """Seconds of bare, pipeline and decoding in each repeat, after one batch that warms up."""
     backbone = random_backbone(case)
     ids = images.ids[: case.images]
     pixels = torch.stack([backbone.transform(images.read(id)) for id in ids[: case.batch]])
     ready = pixels.to(backbone.device)
-    for repeat in range(repeats + 1):
-        bare = seconds(lambda: run_bare(backbone, ready, case.images // case.batch))
-        through = seconds(lambda: embed_images(backbone, images, ids, batch_size=case.batch, progress=False))
-        decoding = seconds(lambda: sum(1 for _ in pixel_batches(backbone, images, ids, case.batch)))
-        if repeat:
-            case.bare.append(bare)
-            case.pipeline.append(through)
-            case.decoding.append(decoding)
+    run_bare(backbone, ready, 1)
+    return interleaved(
+        {
+            "bare": lambda: run_bare(backbone, ready, case.images // case.batch),
+            "pipeline": lambda: embed_images(backbone, images, ids, batch_size=case.batch, progress=False),
+            "decoding": lambda: sum(1 for _ in pixel_batches(backbone, images, ids, case.batch)),
+        },
+        repeats,
+        f"{case.name} {case.precision} on {case.device}",
+    )
 
 
-def span(values: Sequence[float], digits: int) -> str:
-    """Median and range."""
-    return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f}–{max(values):.{digits}f})"
-
-
-def row(case: Case) -> str:
-    head = f"| {case.name} {case.precision} | {case.device} | {case.images} |"
-    if not case.bare:
-        return f"{head} not run | | | | |"
-    rates = [[case.images / t for t in times] for times in (case.bare, case.pipeline, case.decoding)]
-    ratios = [bare / through for bare, through in zip(case.bare, case.pipeline, strict=True)]
-    limit = "decoding" if statistics.median(rates[2]) < statistics.median(rates[0]) else "the model"
-    cells = [*(span(rate, 1) for rate in rates), span(ratios, 3), limit]
-    return f"{head} {' | '.join(cells)} |"
+def row(case: Case, times: dict[str, Seconds]) -> str:
+    """Images a second, and the pipeline's share of the bare model's rate."""
+    rates = {name: case.images / taken for name, taken in times.items()}
+    slower = np.median(rates["decoding"]) < np.median(rates["bare"])
+    cells = [spread(rates[name]) for name in ("bare", "pipeline", "decoding")]
+    ratio = spread(times["bare"] / times["pipeline"])
+    head = (f"{case.name} {case.precision}", case.device, case.images)
+    return table_row(*head, *cells, ratio, "decoding" if slower else "the model")
 
 
 def decode_cost(images: FolderImages) -> str:
@@ -142,22 +130,24 @@ def decode_cost(images: FolderImages) -> str:
 
 
 def main() -> None:
+    """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help=f"{QUICK_IMAGES} images, for a look")
     parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--images", type=int, help="how many images a case encodes at most")
     options = parser.parse_args()
-    for case in CASES:
-        case.images = min(case.images, options.images or case.images)
-    runnable = [case for case in CASES if case.device == "cpu" or torch.cuda.is_available()]
+    cases = [case for case in CASES if case.device == "cpu" or torch.cuda.is_available()]
+    if options.quick:
+        cases = [replace(case, images=QUICK_IMAGES, batch=QUICK_IMAGES // 4) for case in cases]
     with tempfile.TemporaryDirectory() as folder:
-        images = write_photos(Path(folder), max(case.images for case in runnable))
-        for case in runnable:
-            measure(case, images, options.repeats)
-        print(f"{os.cpu_count()} cores, {torch.get_num_threads()} threads; {decode_cost(images)}; images/s:")
-        print("\n| backbone | device | images | bare | pipeline | decoding alone | pipeline / bare | limit |")
-        print("|---|---|---|---|---|---|---|---|")
-        for case in CASES:
-            print(row(case))
+        images = write_photos(Path(folder), max(case.images for case in cases))
+        print(f"{machine('torch', 'open_clip_torch', 'pillow')}, {torch.get_num_threads()} threads;")
+        print(f"{options.repeats} interleaved repeats, images/s, median (range); {decode_cost(images)}.\n")
+        columns = ["backbone", "device", "images", "bare", "pipeline", "decoding alone", "pipeline ÷ bare"]
+        print(table_head(*columns, "limit"))
+        for case in cases:
+            print(row(case, measured(case, images, options.repeats)), flush=True)
+    if len(cases) < len(CASES):
+        print("\nThe cases on a GPU were not run: torch sees none here.")
 
 
 if __name__ == "__main__":

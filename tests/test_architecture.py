@@ -24,7 +24,7 @@ MODULES = sorted(PATHS)
 DIRECTIONS: dict[str, set[str]] = {"errors": set(), "losses": set(), "atomic": {"errors"}}
 DIRECTIONS["retrieval"] = {"errors", "atomic"}
 DIRECTIONS["backbones"] = {"errors", "atomic"}
-DIRECTIONS["composition"] = {"errors", "backbones.prompt"}
+DIRECTIONS["composition"] = {"errors", "atomic", "backbones.prompt"}
 DIRECTIONS["data"] = {"errors", "atomic", "backbones.prompt"}
 DIRECTIONS["data.datamodules"] = DIRECTIONS["probes"] = {"errors", "backbones", "data"}
 DIRECTIONS["embedding"] = {"errors", "atomic", "backbones", "data", "retrieval"}

@@ -169,6 +169,16 @@ def test_a_killed_run_keeps_what_it_has_and_resumes(backbone, tmp_path):
     np.testing.assert_allclose(vectors, expected(IDS), rtol=1e-6)
 
 
+@pytest.mark.parametrize(("limit", "value", "shards"), [("_FLUSH_ROWS", 4, 3), ("_FLUSH_SECONDS", -1.0, 5)])
+def test_vectors_reach_the_disk_while_the_work_goes_on(backbone, tmp_path, monkeypatch, limit, value, shards):
+    monkeypatch.setattr(f"mmret.embedding.{limit}", value)
+    vectors = embed_images(
+        backbone, Fragile(IDS), store=open_store(tmp_path, backbone), batch_size=2, workers=0
+    )
+    assert len(list(tmp_path.glob("*.npy"))) == shards
+    np.testing.assert_allclose(vectors, expected(IDS), rtol=1e-6)
+
+
 def test_a_store_of_another_backbone_is_refused(backbone, tmp_path):
     open_store(tmp_path / "store", backbone)
     other = MeanColour()

@@ -1,14 +1,14 @@
 """Backbones before and after their training: built with random weights, and written as a folder."""
 
 import json
-import os
 import shutil
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 
+from mmret.atomic import atomic_write, write_text
 from mmret.backbones.checkpoints import SUFFIXES
 from mmret.backbones.miniature import FOLDER as MINIATURE_FOLDER
 from mmret.backbones.openclip import OpenClipBackbone, build_model
@@ -38,26 +38,20 @@ def trainable_backbone(name: str, from_scratch: bool = False) -> OpenClipBackbon
 def save_backbone(backbone: OpenClipBackbone, folder: Path, dtype: torch.dtype = torch.float16) -> None:
     """Write a backbone as a folder that `load_backbone` reads: description, tokenizer files, weights in `dtype`.
 
-    The weights come last and under a temporary name first, so that a folder with weights is whole.
+    The weights come last, whole or not at all, so that a folder with weights is whole. Raises `InputError` if a
+    file cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    spec, description = (
-        backbone.spec,
-        {"model_cfg": model_config(backbone.spec), "preprocess_cfg": _preprocess(backbone)},
-    )
-    (folder / CONFIG).write_text(json.dumps(description, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    spec = backbone.spec
+    description = {"model_cfg": model_config(spec), "preprocess_cfg": _preprocess(backbone)}
+    write_text(folder / CONFIG, json.dumps(description, indent=1, sort_keys=True) + "\n")
     if spec.architecture == LOCAL:
         _copy_tokenizer(Path(spec.weights).parent, folder)
     tensors = {
         key: value.detach().to("cpu", dtype).contiguous()
         for key, value in backbone.model.state_dict().items()
     }
-    temporary = folder / f".{WEIGHTS}.{os.getpid()}"
-    try:
-        save_file(tensors, temporary, metadata={"format": "pt"})
-        os.replace(temporary, folder / WEIGHTS)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with atomic_write(folder / WEIGHTS) as file:
+        file.write(save(tensors, metadata={"format": "pt"}))
 
 
 def _preprocess(backbone: OpenClipBackbone) -> dict[str, object]:

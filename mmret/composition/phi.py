@@ -7,16 +7,17 @@ under the keys `layers.{0,3,6}.{weight,bias}`, in a pickle that maps "Phi" to th
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Mapping
+from io import BytesIO
 from pathlib import Path
 from pickle import UnpicklingError
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
+from mmret.atomic import atomic_write
 from mmret.errors import InputError
 
 KEYS = tuple(f"layers.{layer}.{kind}" for layer in (0, 3, 6) for kind in ("weight", "bias"))
@@ -111,19 +112,24 @@ def save_phi(phi: MappingNetwork, path: str | Path) -> None:
 
     A name that ends in `.pt` or `.pth` gets the pickle that SEARLE's and LinCIR's code reads
     (`{"Phi": tensors, "backbone": name}`), any other a safetensors file with the name in its metadata.
+
+    Raises:
+        InputError: if the file cannot be written (full disk, missing permission); what stood there stays.
     """
     target = Path(path)
     tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in phi.state_dict().items()}
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        if target.suffix in {".pt", ".pth"}:
-            torch.save({"Phi": tensors, "backbone": phi.backbone}, temporary)
-        else:
-            save_file(tensors, temporary, metadata={"backbone": phi.backbone or ""})
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with atomic_write(target) as file:
+        file.write(_serialised(tensors, phi.backbone, as_pickle=target.suffix in {".pt", ".pth"}))
+
+
+def _serialised(tensors: dict[str, Tensor], backbone: str | None, *, as_pickle: bool) -> bytes:
+    """The bytes of a φ file. Made in memory: on a full disk, both libraries' own writing fails in riddles."""
+    if not as_pickle:
+        return save(tensors, metadata={"backbone": backbone or ""})
+    buffer = BytesIO()
+    torch.save({"Phi": tensors, "backbone": backbone}, buffer)
+    return buffer.getvalue()
 
 
 def load_phi(path: str | Path, *, backbone: str | None = None) -> MappingNetwork:

@@ -56,8 +56,8 @@ def evaluate(
         subset_run: rankings over each query's own pool, for the metrics that look at these.
 
     Raises:
-        InputError: no judgements, or a query with no relevant document; a metric that is unknown, deeper than
-            the run, or in need of a `subset_run` that is not given.
+        InputError: no judgements, a query with no relevant document, or gains that are no whole numbers; a
+            metric that is unknown, deeper than the run, or in need of a `subset_run` that is not given.
     """
     wanted = [metric(str(name)) for name in metrics]
     for each in wanted:
@@ -106,7 +106,10 @@ class _Judged:
         self.counts = np.array([len(judged) for judged in relevant], dtype=np.int64)
         self._owner = np.repeat(np.arange(len(relevant)), self.counts)
         self._documents = [name for judged in relevant for name in judged]
-        self._gains = np.array([gain for judged in relevant for gain in judged.values()], dtype=np.int64)
+        gains = np.array([gain for judged in relevant for gain in judged.values()])
+        if gains.dtype.kind not in "iub":  # a gain of .5 would become 0
+            raise InputError("A gain is a whole number: give graded judgements as 1, 2, 3, …")
+        self._gains = gains.astype(np.int64)
 
     def _refuse_without_relevant(self, relevant: Sequence[Mapping[str, int]]) -> None:
         empty = [name for name, judged in zip(self.query_ids, relevant, strict=True) if not judged]

@@ -71,9 +71,10 @@ def _batches(members: list[int], pools: list[tuple[int, ...]]) -> list[list[int]
 def _rank_shared(
     index: Index, queries: Floats, mine: Integers, k: int, pool: Integers, excluded: Integers
 ) -> tuple[Floats, Integers]:
-    """Many queries over one pool: a search of the gathered vectors."""
+    """Many queries over one pool: a search of the gathered vectors, on the CPU with the index's library."""
     pool = np.sort(pool)
-    gallery = Index([index.ids[row] for row in pool], index.vectors[pool], normalise=False)
+    names = [index.ids[row] for row in pool]
+    gallery = Index(names, index.vectors[pool], backend=index.backend_name, normalise=False)
     of_query, row = np.divmod(excluded, len(index))
     local_query, local_row = _places(mine, of_query), _places(pool, row)
     inside = (local_query >= 0) & (local_row >= 0)

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -37,6 +38,8 @@ def create_manifest(folder: Path, wanted: dict[str, Any]) -> dict[str, Any]:
     except OSError as error:
         raise InputError(f"Cannot make the folder {folder}: {error.strerror}; choose another.") from error
     others = sorted(file.name for file in folder.iterdir() if file.suffix != TEMPORARY_SUFFIX)
+    if MANIFEST in others:  # another process was faster
+        return agreed_manifest(folder, wanted)
     if others:
         raise InputError(f"{folder} is no embedding store and holds {others[0]!r}: choose a new folder.")
     write_json(folder / MANIFEST, wanted)
@@ -120,8 +123,9 @@ def delete_abandoned(folder: Path) -> None:
     oldest = time.time() - _ABANDONED_AFTER_S
     orphans = [file for file in folder.glob("*-*.npy") if not file.with_suffix(".json").exists()]
     for file in [*folder.glob(f".*{TEMPORARY_SUFFIX}"), *orphans]:
-        if file.stat().st_mtime < oldest:
-            file.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):  # another process finishes or deletes it meanwhile
+            if file.stat().st_mtime < oldest:
+                file.unlink()
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import torch
 from mmret.composition import MappingNetwork, load_phi, save_phi
 from mmret.composition.phi import KEYS
 from mmret.errors import InputError
+from tests.full_disk import full_after
 
 
 @pytest.fixture
@@ -52,6 +53,15 @@ def test_files_read_back(phi: MappingNetwork, tmp_path: Path, name: str) -> None
     assert loaded.describe() == phi.describe()
     assert not loaded.training
     assert [path.name for path in (tmp_path / "deep").iterdir()] == [name]
+
+
+@pytest.mark.parametrize("name", ["phi.safetensors", "phi.pt"])
+def test_a_full_disk_keeps_the_former_file(phi: MappingNetwork, tmp_path: Path, name: str) -> None:
+    save_phi(phi, tmp_path / name)
+    with full_after(1_000), pytest.raises(InputError, match=f"Cannot write .*{name}"):
+        save_phi(MappingNetwork(40, 16, 30), tmp_path / name)
+    assert load_phi(tmp_path / name).describe() == phi.describe()
+    assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
 def test_a_released_file_loads(phi: MappingNetwork, tmp_path: Path) -> None:

@@ -72,6 +72,17 @@ def test_equal_documents_stand_in_order_of_id() -> None:
         assert indices.tolist() == [[3, 0, 2, 1]]
 
 
+def test_documents_within_a_rounding_error_of_the_top_k_are_not_lost() -> None:
+    rng = np.random.default_rng(0)
+    documents = rng.standard_normal(64) + 1e-6 * rng.standard_normal((2_000, 64))
+    index = Index([f"d{row:04d}" for row in range(2_000)], documents)
+    features = ComposedFeatures(*torch.from_numpy(rng.standard_normal((3, 20, 64)).astype(np.float32)))
+    ((_, indices, _),) = sweep(index, [f"q{row}" for row in range(20)], features, [PDV()], 10).by_setting()
+    composed = torch.nn.functional.normalize(features.composed_text.double()).numpy()
+    scores = (composed @ index.vectors.T.astype(np.float64)).astype(np.float32)
+    assert indices.tolist() == np.argsort(-scores, axis=1, kind="stable")[:, :10].tolist()
+
+
 def test_a_vanishing_vector_ties_all_documents() -> None:
     image = torch.tensor([[1.0, 0.0]])
     index = Index(["c", "b", "a"], np.array([[1, 0], [0, 1], [-1, 0]], np.float32))
@@ -91,11 +102,11 @@ def test_blocks_of_queries_change_nothing(monkeypatch: pytest.MonkeyPatch) -> No
     assert all(np.array_equal(one, other) for one, other in zip(whole, blocks, strict=True))
 
 
-@given(st.integers(0, 10_000), st.integers(1, 40), st.booleans())
-def test_no_document_of_a_top_k_is_pruned(seed: int, k: int, close: bool) -> None:
-    """Against every setting's ranking over all documents, with scores that crowd together or not."""
+@given(st.integers(0, 10_000), st.integers(1, 40), st.sampled_from([0.2, 1e-3, 1e-7]))
+def test_no_document_of_a_top_k_is_pruned(seed: int, k: int, scale: float) -> None:
+    """Against every setting's ranking over all documents, with scores apart, close, or a rounding error apart."""
     rng = np.random.default_rng(seed)
-    similarities = (rng.standard_normal((3, 300)) * (1e-3 if close else 0.2)).astype(np.float32)
+    similarities = (0.5 + rng.standard_normal((3, 300)) * scale).astype(np.float32)
     beta, gamma = rng.uniform(-1, 2, 60), rng.uniform(-2, 3, 60)
     parts = list(survivors(region_tree(beta, gamma), similarities, k, 1e-6))
     assert sorted(np.concatenate([settings for settings, _ in parts])) == list(range(60))

@@ -67,6 +67,7 @@ def test_ties_of_judged_queries_are_counted():
         ({"q": {"a": 1}, "p": {"a": 0}, "o": {}}, ["recall@1"], "2 judged queries .* first 'p'"),
         ({"q": {"a": 1}}, ["recall@3"], "recall@3 needs 3 ranks, but the run keeps 2"),
         ({"q": {"a": 1}}, ["accuracy"], "no metric 'accuracy'"),
+        ({"q": {"a": 0.5}}, ["ndcg@1"], "A gain is a whole number"),
     ],
 )
 def test_what_cannot_be_evaluated_is_refused(judgements, metrics, fault):

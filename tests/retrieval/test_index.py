@@ -1,4 +1,5 @@
 import re
+import sys
 
 import numpy as np
 import pytest
@@ -48,12 +49,47 @@ def test_a_gpu_that_is_not_there_is_refused_before_it_can_abort_the_process(back
     assert Index(["a", "b"], np.eye(2), device="auto", backend=backend).device == "cpu"
 
 
-def test_k_beyond_what_faiss_ranks_on_a_gpu_is_refused():
-    index = Index([f"d{i}" for i in range(3_000)], np.random.default_rng(0).random((3_000, 2)))
-    index.backend.deepest = faiss_backend.GPU_DEEPEST
+class OnPretendedGpu:
+    """An index as FAISS's GPU code treats it: deeper than 2,048, the process ends."""
+
+    def __init__(self, resources, device, index):
+        assert device == 0
+        self.index, self.depths = index, []
+
+    def search(self, queries, depth):
+        assert depth <= 2_048, "the process would have ended here"
+        self.depths.append(depth)
+        return self.index.search(queries, depth)
+
+
+@pytest.fixture
+def pretended_gpu(monkeypatch):
+    """One GPU as far as FAISS's Python knows."""
+    monkeypatch.setattr(faiss_backend.faiss, "get_num_gpus", lambda: 1)
+    monkeypatch.setattr(faiss_backend.faiss, "StandardGpuResources", object, raising=False)
+    monkeypatch.setattr(faiss_backend.faiss, "GpuParameterSpace", object, raising=False)
+    monkeypatch.setattr(faiss_backend.faiss, "index_cpu_to_gpu", OnPretendedGpu, raising=False)
+
+
+@pytest.mark.usefixtures("pretended_gpu")
+def test_k_beyond_what_faiss_ranks_on_a_gpu_is_refused_before_faiss_is_called():
+    ids, vectors = [f"d{i}" for i in range(3_000)], np.random.default_rng(0).random((3_000, 8))
+    index = Index(ids, vectors, device="auto")
+    assert (index.device, index.backend.exact) == ("cuda", True)
     with pytest.raises(InputError, match="at most 2048 documents on a GPU, not 2049: use backend='torch'"):
-        search(index, ["q"], [[1, 1]], 2_049)
-    assert search(index, ["q"], [[1, 1]], 2_048).depth == 2_048
+        search(index, ["q"], [[1] * 8], 2_049)
+    assert index.backend._index.depths == []
+    on_cpu = Index(ids, vectors)
+    for k in (2_048, 2_040, 10):  # with exclusions, more is fetched than k: as much as FAISS allows
+        asked = {"query_ids": ["q"], "queries": [[1] * 8], "k": k, "exclude": {"q": ids[:100]}}
+        np.testing.assert_array_equal(search(index, **asked).indices, search(on_cpu, **asked).indices)
+    assert index.backend._index.depths == [2_048, 2_048, 36]
+
+
+@pytest.mark.usefixtures("pretended_gpu")
+def test_a_gallery_smaller_than_k_is_ranked_whole_on_a_gpu():
+    index = Index(["a", "b"], np.eye(2), device="cuda")
+    assert search(index, ["q"], [[2, 1]], 5_000).ranking("q")[0][0] == "a"
 
 
 def test_vectors_are_normalised_once_unless_told_otherwise():
@@ -86,6 +122,28 @@ def test_faiss_settings_are_set_for_the_call_and_put_back():
     assert inside == [faiss_backend.BLAS_FROM_QUERIES * 512, 1_024, 4_096]
     assert before != inside
     assert [getattr(faiss_backend.faiss.cvar, name) for name in names] == before
+
+
+@pytest.mark.parametrize("factory", ["Flat", "SQ8"])
+def test_every_search_runs_under_these_settings(monkeypatch, factory):
+    faiss, thresholds = faiss_backend.faiss, []
+    index = Index(["a", "b"], np.eye(2), factory=factory)
+    owner, name = (faiss, "knn") if factory == "Flat" else (index.backend._index, "search")
+    real = getattr(owner, name)
+
+    def recorded(*arguments, **options):
+        thresholds.append(faiss.cvar.distance_compute_blas_threshold)
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(owner, name, recorded)
+    search(index, ["q"], [[1, 0.5]], 1)
+    assert thresholds == [2 * faiss_backend.BLAS_FROM_QUERIES]
+
+
+def test_without_faiss_the_sentence_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    with pytest.raises(InputError, match="run `pip install faiss-cpu`"):
+        faiss_backend.import_faiss()
 
 
 @pytest.mark.parametrize("installed", [["faiss-cpu", "faiss-gpu"], list(faiss_backend.DISTRIBUTIONS)])

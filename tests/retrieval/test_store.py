@@ -1,6 +1,5 @@
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -12,7 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmret.errors import InputError
+from mmret.retrieval.shards import create_manifest
 from mmret.retrieval.store import EmbeddingStore
+from tests.full_disk import full_after
 
 MADE_BY = {"backbone": "clip-vit-b-32", "preprocess": "center-crop"}
 
@@ -117,6 +118,13 @@ def test_a_folder_of_something_else_does_not_become_a_store(tmp_path):
     assert os.listdir(tmp_path / "store") == ["holiday.jpg"]
 
 
+def test_of_two_processes_that_create_a_store_the_later_takes_the_former_s(tmp_path):
+    wanted = {"format": 1, "fingerprint": MADE_BY, "width": None, "dtype": "float32"}
+    assert create_manifest(tmp_path, {**wanted, "width": 4}) == create_manifest(tmp_path, wanted)
+    with pytest.raises(InputError, match="backbone 'clip-vit-b-32' not 'other'"):
+        create_manifest(tmp_path, {**wanted, "fingerprint": {**MADE_BY, "backbone": "other"}})
+
+
 def test_stamps_tell_new_and_changed_files(tmp_path):
     store = opened(tmp_path)
     store.append(["a", "b"], rows(2), stamps=["1", "1"])
@@ -148,13 +156,8 @@ def test_a_failing_disk_leaves_the_store_as_it_was(tmp_path):
     store = opened(tmp_path)
     store.append(["a"], rows(1, width=64))
     before = sorted(os.listdir(tmp_path / "store"))
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, hard))  # the system stops the write half-way
-    try:
-        with pytest.raises(InputError, match="nothing there was changed"):
-            store.append([f"b{i}" for i in range(50)], rows(50, width=64))
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    with full_after(1_000), pytest.raises(InputError, match="nothing there was changed"):
+        store.append([f"b{i}" for i in range(50)], rows(50, width=64))
     assert sorted(os.listdir(tmp_path / "store")) == before
     assert store.ids == opened(tmp_path).ids == ("a",)
     store.append(["b"], rows(1, width=64))

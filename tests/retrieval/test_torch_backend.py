@@ -17,7 +17,7 @@ def crowd(count, width):
 
 
 def test_queries_that_the_prefilter_cannot_decide_are_searched_in_float32():
-    index = Index([f"{row:04d}" for row in range(2_000)], crowd(2_000, 32))
+    index = Index([f"{row:04d}" for row in range(2_000)], crowd(2_000, 32), backend="torch")
     queries = np.concatenate([unit(1, 32) + unit(20, 32, seed=2), unit(20, 32, seed=3)])
     names = [str(row) for row in range(40)]
     expected = search(index, names, queries, 5)
