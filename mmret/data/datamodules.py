@@ -5,9 +5,9 @@ is one text: `miniature` (the generated world), `folder:PATH` (see `mmret.data.a
 captions alone, a file of them.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol, TypedDict, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -18,76 +18,23 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from mmret.backbones import resolve
 from mmret.backbones.preprocess import build_transform
 from mmret.data.annotated_folder import load_captioned_images, split_captions
+from mmret.data.batches import (
+    MapStyle,
+    Transform,
+    TransformedImages,
+    TransformedPairs,
+    collate_captioned,
+    collate_captions,
+    collate_images,
+    collate_indices,
+)
 from mmret.data.benchmark import Benchmark
 from mmret.data.captions import Captions
-from mmret.data.images import ImageSource
 from mmret.data.resuming import ResumableLoader, ResumableSampler
 from mmret.errors import InputError
 
-Transform = Callable[[Image.Image], Tensor]
 Item = TypeVar("Item")
-Item_co = TypeVar("Item_co", covariant=True)
 _FOLDER = "folder:"
-
-
-class MapStyle(Protocol[Item_co]):
-    """What a torch DataLoader reads by index."""
-
-    def __len__(self) -> int: ...
-    def __getitem__(self, index: int, /) -> Item_co: ...
-
-
-class CaptionedBatch(TypedDict):
-    """`pixels` float32 [B, 3, H, W] and B captions."""
-
-    pixels: Tensor
-    captions: list[str]
-
-
-class CaptionBatch(TypedDict):
-    """B captions."""
-
-    captions: list[str]
-
-
-class ImageBatch(TypedDict):
-    """B image ids and `pixels` float32 [B, 3, H, W]."""
-
-    ids: list[str]
-    pixels: Tensor
-
-
-class QueryIndices(TypedDict):
-    """`indices` int64 [B] of queries in the benchmark's order."""
-
-    indices: Tensor
-
-
-class TransformedPairs:
-    """Pairs (image, caption) with the image as a backbone's input, float32 [3, H, W]."""
-
-    def __init__(self, pairs: MapStyle[tuple[Image.Image, str]], transform: Transform) -> None:
-        self.pairs, self.transform = pairs, transform
-
-    def __len__(self) -> int:
-        return len(self.pairs)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, str]:
-        image, caption = self.pairs[index]
-        return self.transform(image), caption
-
-
-class TransformedImages:
-    """Images by id, as (id, float32 [3, H, W])."""
-
-    def __init__(self, images: ImageSource, ids: Sequence[str], transform: Transform) -> None:
-        self.images, self.ids, self.transform = images, tuple(ids), transform
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def __getitem__(self, index: int) -> tuple[str, Tensor]:
-        return self.ids[index], self.transform(self.images.read(self.ids[index]))
 
 
 class _BatchedDataModule(LightningDataModule):
@@ -295,25 +242,3 @@ class BenchmarkDataModule(_BatchedDataModule):
         images = TransformedImages(self.benchmark.images, self.benchmark.image_ids, self.transform)
         indices = range(len(self.benchmark.queries))
         return [self.loader(images, collate_images), self.loader(indices, collate_indices)]
-
-
-def collate_captioned(items: list[tuple[Tensor, str]]) -> CaptionedBatch:
-    """Pairs to one batch."""
-    pixels, captions = zip(*items, strict=True)
-    return {"pixels": torch.stack(pixels), "captions": list(captions)}
-
-
-def collate_captions(items: list[str]) -> CaptionBatch:
-    """Texts to one batch."""
-    return {"captions": items}
-
-
-def collate_images(items: list[tuple[str, Tensor]]) -> ImageBatch:
-    """Images with ids to one batch."""
-    ids, pixels = zip(*items, strict=True)
-    return {"ids": list(ids), "pixels": torch.stack(pixels)}
-
-
-def collate_indices(items: list[int]) -> QueryIndices:
-    """Query indices to one batch."""
-    return {"indices": torch.tensor(items, dtype=torch.int64)}
