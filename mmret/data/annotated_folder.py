@@ -24,7 +24,7 @@ from typing import Any
 from tqdm import tqdm
 
 from mmret.data import records
-from mmret.data.benchmark import Benchmark, Protocol, Query
+from mmret.data.benchmark import Benchmark, Protocol, Query, parse_query
 from mmret.data.captions import CaptionedImages, ImageCaptions, read_captions
 from mmret.data.images import FolderImages, ImageSource
 from mmret.errors import InputError
@@ -158,35 +158,15 @@ def _split_gallery(folder: FolderDescription, images: ImageSource, split: str) -
 
 
 def _read_queries(path: Path, split: str) -> tuple[Query, ...]:
-    parsed = [_parse_query(record, where) for where, record in records.read_records(path)]
+    parsed = [
+        (records.field(record, "split", str, where), parse_query(record, where))
+        for where, record in records.read_records(path)
+    ]
     chosen = tuple(query for query_split, query in parsed if query_split == split)
     if not chosen:
         splits = ", ".join(sorted({query_split for query_split, _ in parsed})) or "none"
         raise InputError(f"{path} has no query of split {split!r}; it has {splits}.")
     return chosen
-
-
-def _parse_query(record: records.Record, where: str) -> tuple[str, Query]:
-    text_key = "texts" if "texts" in record else "text"
-    values: dict[str, Any] = {
-        "id": records.field(record, "id", str, where),
-        "reference": records.field(record, "reference", str, where) if "reference" in record else None,
-        "texts": records.strings(records.field(record, text_key, object, where), text_key, where),
-        "targets": _grades(records.field(record, "targets", object, where), where),
-        "subset": records.strings(record.get("subset", []), "subset", where),
-        "attributes": record.get("attributes", {}),
-    }
-    split = records.field(record, "split", str, where)
-    try:
-        return split, Query(**values)
-    except InputError as error:
-        raise InputError(f"{where}: {error}") from None
-
-
-def _grades(targets: object, where: str) -> Mapping[str, int]:
-    if isinstance(targets, dict) and all(isinstance(grade, int) for grade in targets.values()):
-        return targets
-    return dict.fromkeys(records.strings(targets, "targets", where), 1)
 
 
 def _without_unreadable(

@@ -203,22 +203,38 @@ class Benchmark:
             **{key: records.field(record, key, str, str(path)) for key in ("name", "version", "split")},
             images=images,
             gallery=records.strings(record.get("gallery"), "gallery", str(path)),
-            queries=tuple(_parse_query(item, f"{path}, query {row}") for row, item in enumerate(queries)),
+            queries=tuple(parse_query(item, f"{path}, query {row}") for row, item in enumerate(queries)),
             protocol=Protocol.from_record(records.field(record, "protocol", dict, str(path)), str(path)),
             metrics=records.strings(record.get("metrics", []), "metrics", str(path)),
         )
 
 
-def _parse_query(record: Mapping[str, Any], where: str) -> Query:
-    reference = record.get("reference")
-    return Query(
-        id=records.field(record, "id", str, where),
-        reference=None if reference is None else records.field(record, "reference", str, where),
-        texts=records.strings(record.get("texts"), "texts", where),
-        targets=records.field(record, "targets", dict, where),
-        subset=records.strings(record.get("subset", []), "subset", where),
-        attributes=record.get("attributes", {}),
-    )
+def parse_query(record: Mapping[str, Any], where: str) -> Query:
+    """The query in a record of a JSON file; `where` names the record in the `InputError` for a wrong one.
+
+    `texts` may be called `text` and be one string; `targets` are a list of ids, or an object id → grade.
+    """
+    text_key = "texts" if "texts" in record else "text"
+    values: dict[str, Any] = {
+        "id": records.field(record, "id", str, where),
+        "reference": None,
+        "texts": records.strings(records.field(record, text_key, object, where), text_key, where),
+        "targets": _grades(records.field(record, "targets", object, where), where),
+        "subset": records.strings(record.get("subset", []), "subset", where),
+        "attributes": records.field({"attributes": {}, **record}, "attributes", dict, where),
+    }
+    if record.get("reference") is not None:
+        values["reference"] = records.field(record, "reference", str, where)
+    try:
+        return Query(**values)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
+
+
+def _grades(targets: object, where: str) -> Mapping[str, int]:
+    if isinstance(targets, dict) and all(type(grade) is int for grade in targets.values()):
+        return targets
+    return dict.fromkeys(records.strings(targets, "targets", where), 1)
 
 
 def _refuse_duplicates(ids: Iterable[str], holds: str) -> None:

@@ -17,11 +17,12 @@ from mmret.errors import InputError
 
 @dataclass(frozen=True)
 class ImageCaptions:
-    """The captions of one image and the split that the image belongs to."""
+    """The captions of one image, the split that it belongs to, and a name that it shares with its like."""
 
     image: str
     texts: tuple[str, ...]
     split: str
+    group: str = ""
 
 
 @dataclass(frozen=True)
@@ -78,11 +79,20 @@ class Captions:
 
 
 class CaptionedImages:
-    """A map-style dataset of (PIL image, caption): one item a caption, so an image with two comes twice."""
+    """A map-style dataset of (PIL image, caption): one item a caption, so an image with two comes twice.
+
+    `groups` gives each item's: the same for the first captions of all images of one group, another for their
+    second ones, and so on.
+    """
 
     def __init__(self, images: ImageSource, captions: Iterable[ImageCaptions]) -> None:
         self.images = images
+        captions = tuple(captions)
         self.pairs = tuple((item.image, text) for item in captions for text in item.texts)
+        # Never an image twice in one group: its other captions are no negatives of it.
+        self.groups = tuple(
+            (item.group or item.image, place) for item in captions for place in range(len(item.texts))
+        )
         unknown = {image for image, _ in self.pairs} - set(images.ids)
         if unknown:
             raise InputError(
@@ -101,7 +111,7 @@ class CaptionedImages:
 
 
 def read_captions(path: str | Path) -> list[ImageCaptions]:
-    """Read `{"image", "caption" or "captions", "split"}` records.
+    """Read `{"image", "caption" or "captions", "split"}` records, with an optional "group".
 
     Raises:
         InputError: A missing key, an empty caption or an image listed twice, with its file and line.
@@ -113,9 +123,9 @@ def read_captions(path: str | Path) -> list[ImageCaptions]:
         if image in first:
             raise InputError(f"{where} lists image {image!r}, which {first[image]} lists already.")
         first[image] = where
-        captions.append(
-            ImageCaptions(image, _texts(record, where), records.field(record, "split", str, where))
-        )
+        split = records.field(record, "split", str, where)
+        group = records.field({"group": "", **record}, "group", str, where)
+        captions.append(ImageCaptions(image, _texts(record, where), split, group))
     return captions
 
 

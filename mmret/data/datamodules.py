@@ -5,89 +5,37 @@ is one text: `miniature` (the generated world), `folder:PATH` (see `mmret.data.a
 captions alone, a file of them.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
-from typing import Any, Protocol, TypedDict, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from lightning.pytorch import LightningDataModule
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
+from torchvision.transforms import Compose, InterpolationMode, RandomAffine
 
 from mmret.backbones import resolve
 from mmret.backbones.preprocess import build_transform
 from mmret.data.annotated_folder import load_captioned_images, split_captions
+from mmret.data.batches import (
+    MapStyle,
+    Transform,
+    TransformedImages,
+    TransformedPairs,
+    collate_captioned,
+    collate_captions,
+    collate_images,
+    collate_indices,
+)
 from mmret.data.benchmark import Benchmark
-from mmret.data.captions import Captions
-from mmret.data.images import ImageSource
+from mmret.data.captions import CaptionedImages, Captions
 from mmret.data.resuming import ResumableLoader, ResumableSampler
 from mmret.errors import InputError
 
-Transform = Callable[[Image.Image], Tensor]
 Item = TypeVar("Item")
-Item_co = TypeVar("Item_co", covariant=True)
 _FOLDER = "folder:"
-
-
-class MapStyle(Protocol[Item_co]):
-    """What a torch DataLoader reads by index."""
-
-    def __len__(self) -> int: ...
-    def __getitem__(self, index: int, /) -> Item_co: ...
-
-
-class CaptionedBatch(TypedDict):
-    """`pixels` float32 [B, 3, H, W] and B captions."""
-
-    pixels: Tensor
-    captions: list[str]
-
-
-class CaptionBatch(TypedDict):
-    """B captions."""
-
-    captions: list[str]
-
-
-class ImageBatch(TypedDict):
-    """B image ids and `pixels` float32 [B, 3, H, W]."""
-
-    ids: list[str]
-    pixels: Tensor
-
-
-class QueryIndices(TypedDict):
-    """`indices` int64 [B] of queries in the benchmark's order."""
-
-    indices: Tensor
-
-
-class TransformedPairs:
-    """Pairs (image, caption) with the image as a backbone's input, float32 [3, H, W]."""
-
-    def __init__(self, pairs: MapStyle[tuple[Image.Image, str]], transform: Transform) -> None:
-        self.pairs, self.transform = pairs, transform
-
-    def __len__(self) -> int:
-        return len(self.pairs)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, str]:
-        image, caption = self.pairs[index]
-        return self.transform(image), caption
-
-
-class TransformedImages:
-    """Images by id, as (id, float32 [3, H, W])."""
-
-    def __init__(self, images: ImageSource, ids: Sequence[str], transform: Transform) -> None:
-        self.images, self.ids, self.transform = images, tuple(ids), transform
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def __getitem__(self, index: int) -> tuple[str, Tensor]:
-        return self.ids[index], self.transform(self.images.read(self.ids[index]))
 
 
 class _BatchedDataModule(LightningDataModule):
@@ -113,9 +61,12 @@ class _BatchedDataModule(LightningDataModule):
         *,
         training: bool = False,
         shuffle: bool = True,
+        groups: Sequence[Hashable] = (),
+        together: int = 1,
     ) -> DataLoader[Item]:
         """Batches in a fixed order; for training, shuffled by (seed, epoch) alone unless `shuffle` is off.
 
+        With `groups`, one an item, up to `together` of a group stand side by side (see `side_by_side`).
         A resumed training goes on where it was. It leaves out the last batch where that is not full: a
         contrastive loss is comparable only between batches of one size.
         """
@@ -131,6 +82,7 @@ class _BatchedDataModule(LightningDataModule):
             return DataLoader(items, **settings)
         world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
         sampler = ResumableSampler(items, world, rank, shuffle=shuffle, seed=self.seed)
+        sampler.groups, sampler.together = groups, together
         full_batches = len(sampler) >= self.batch_size
         return ResumableLoader(items, sampler=sampler, drop_last=full_batches, **settings)
 
@@ -156,6 +108,12 @@ class CaptionedImagesDataModule(_BatchedDataModule):
         single_group_pairs: How many of these, the first, show one group of objects (see
             `mmret.data.miniature.CaptionedScenes`).
         held_out: Pairs kept for validation.
+        val_split: The split of a folder that validates, each image with its first caption, in place of pairs
+            held out of train.
+        together: How many pairs of one group (`group` in `captions.jsonl`) stand side by side, at most: the hard
+            negatives that teach in what the images of a group differ.
+        jitter: How far training images are moved and zoomed (shares of their side) and turned (of 45°), at
+            random and on white; 0 leaves them as they are.
         num_workers: Processes that read images; 0 reads in the main process.
         seed: Of the order and of what is held out.
     """
@@ -169,6 +127,9 @@ class CaptionedImagesDataModule(_BatchedDataModule):
         pairs: int = 100_000,
         single_group_pairs: int = 0,
         held_out: int = 1_024,
+        val_split: str | None = None,
+        together: int = 1,
+        jitter: float = 0.0,
         num_workers: int = 0,
         seed: int = 0,
     ) -> None:
@@ -179,19 +140,37 @@ class CaptionedImagesDataModule(_BatchedDataModule):
     def setup(self, stage: str | None = None) -> None:
         """Open the source and set `train` and `val`."""
         transform = self.transform_for(self.hparams["backbone"], self.hparams["preprocess"])
-        train, val = self.held_out(self._pairs(), self.hparams["held_out"])
-        self.train, self.val = TransformedPairs(train, transform), TransformedPairs(val, transform)
+        split, jitter = self.hparams["val_split"], self.hparams["jitter"]
+        pairs = self._pairs()
+        train, val = self.held_out(pairs, 0 if split else self.hparams["held_out"])
+        self.groups = [pairs.groups[i] for i in train.indices] if isinstance(pairs, CaptionedImages) else []
+        self.train = TransformedPairs(train, Compose([_moved(jitter), transform]) if jitter else transform)
+        self.val = TransformedPairs(self._first_captions(split) if split else val, transform)
 
     def train_dataloader(self) -> DataLoader[tuple[Tensor, str]]:
         """Shuffled batches; the miniature world's pairs keep their order, in which families stand together."""
-        shuffle = self.hparams["source"] != "miniature"
-        return self.loader(self.train, collate_captioned, training=True, shuffle=shuffle)
+        shuffle, together = self.hparams["source"] != "miniature", self.hparams["together"]
+        return self.loader(
+            self.train,
+            collate_captioned,
+            training=True,
+            shuffle=shuffle,
+            groups=self.groups if together > 1 else (),
+            together=together,
+        )
 
     def val_dataloader(self) -> DataLoader[tuple[Tensor, str]]:
         """The pairs that were held out, in order."""
         return self.loader(self.val, collate_captioned)
 
-    def _pairs(self) -> MapStyle[tuple[Image.Image, str]]:
+    def _first_captions(self, split: str) -> Subset[tuple[Image.Image, str]]:
+        """Each image of a folder's split once: an image's other captions would count as negatives of it."""
+        pairs = self._pairs(split)
+        if not isinstance(pairs, CaptionedImages):
+            raise InputError(f"val_split is {split!r}; only a folder has splits to validate on.")
+        return Subset(pairs, [index for index, (_, place) in enumerate(pairs.groups) if place == 0])
+
+    def _pairs(self, split: str = "train") -> CaptionedImages | MapStyle[tuple[Image.Image, str]]:
         source: str = self.hparams["source"]
         if source == "miniature":
             from mmret.data.miniature import CaptionedScenes
@@ -199,8 +178,17 @@ class CaptionedImagesDataModule(_BatchedDataModule):
             total = self.hparams["pairs"] + self.hparams["held_out"]
             return CaptionedScenes(total, self.hparams["single_group_pairs"])
         if source.startswith(_FOLDER):
-            return load_captioned_images(source.removeprefix(_FOLDER))
+            return load_captioned_images(source.removeprefix(_FOLDER), split)
         raise InputError(f"source is {source!r}; captioned images come from 'miniature' or 'folder:PATH'.")
+
+
+def _moved(jitter: float) -> Transform:
+    """A random shift, zoom and turn of an image, on white; drawn from torch's global generator."""
+    if not 0 < jitter < 1:
+        raise InputError(f"jitter is {jitter:g}; give a share of the image's side, from 0 to less than 1.")
+    zoom, bilinear = (1 - jitter, 1 + jitter), InterpolationMode.BILINEAR
+    moved: Transform = RandomAffine(45 * jitter, (jitter, jitter), zoom, interpolation=bilinear, fill=255)
+    return moved
 
 
 class CaptionsDataModule(_BatchedDataModule):
@@ -295,25 +283,3 @@ class BenchmarkDataModule(_BatchedDataModule):
         images = TransformedImages(self.benchmark.images, self.benchmark.image_ids, self.transform)
         indices = range(len(self.benchmark.queries))
         return [self.loader(images, collate_images), self.loader(indices, collate_indices)]
-
-
-def collate_captioned(items: list[tuple[Tensor, str]]) -> CaptionedBatch:
-    """Pairs to one batch."""
-    pixels, captions = zip(*items, strict=True)
-    return {"pixels": torch.stack(pixels), "captions": list(captions)}
-
-
-def collate_captions(items: list[str]) -> CaptionBatch:
-    """Texts to one batch."""
-    return {"captions": items}
-
-
-def collate_images(items: list[tuple[str, Tensor]]) -> ImageBatch:
-    """Images with ids to one batch."""
-    ids, pixels = zip(*items, strict=True)
-    return {"ids": list(ids), "pixels": torch.stack(pixels)}
-
-
-def collate_indices(items: list[int]) -> QueryIndices:
-    """Query indices to one batch."""
-    return {"indices": torch.tensor(items, dtype=torch.int64)}

@@ -160,7 +160,8 @@ def prepare_emoji(source: str | Path, out: str | Path, seed: int = 0) -> dict[st
     """Write the annotated folder of the emoji benchmark; the pictures stay in `source`.
 
     Writes `captions.jsonl`, `queries.jsonl` (the edits), `names.jsonl` (text queries: an exact name and its
-    picture), `triplets.jsonl` (text triplets of the train split) and, last, `folder.json`.
+    picture), `triplets.jsonl` (text triplets of the train split), `edits.json` (for every query what a perfect
+    captioner and a perfect editor would say, as CIReVL's records) and, last, `folder.json`.
 
     Args:
         source: The folder of Noto Emoji, with `png128` in it.
@@ -178,6 +179,7 @@ def prepare_emoji(source: str | Path, out: str | Path, seed: int = 0) -> dict[st
     records.write_json_lines(out / "queries.jsonl", _query_records(edits, splits))
     records.write_json_lines(out / "names.jsonl", _name_records(sequences, splits))
     records.write_json_lines(out / "triplets.jsonl", map(asdict, _triplets(edits, splits)))
+    write_text(out / "edits.json", json.dumps(_caption_edits(edits, splits), indent=1) + "\n")
     folder = {
         "name": "emoji",
         "version": f"{VERSION}, seed {seed}",
@@ -194,7 +196,8 @@ Splits = Mapping[tuple[int, ...], str]
 
 def _caption_records(sequences: Sequence[EmojiSequence], splits: Splits) -> Iterator[records.Record]:
     for item in sequences:
-        yield {"image": item.file_name, "captions": captions_of(item), "split": splits[item.root]}
+        group, split = " ".join(f"{code:x}" for code in item.root), splits[item.root]
+        yield {"image": item.file_name, "captions": captions_of(item), "split": split, "group": group}
 
 
 def _name_records(sequences: Sequence[EmojiSequence], splits: Splits) -> Iterator[records.Record]:
@@ -214,6 +217,19 @@ def _query_records(edits: Sequence[EmojiEdit], splits: Splits) -> Iterator[recor
             "split": split,
             "attributes": {"edit": edit.kind, "to": edit.to},
         }
+
+
+def _caption_edits(edits: Sequence[EmojiEdit], splits: Splits) -> dict[str, records.Record]:
+    """Query id → captions of the reference and of the target that differ in nothing but the edit."""
+    manner = 1  # "an emoji of a runner with light skin": a sentence, as captioners write them
+    return {
+        edit.id: {
+            "base_caption": captions_of(edit.reference)[manner],
+            "instruction": edit.phrase(splits[edit.reference.root]),
+            "modified_captions": captions_of(edit.target)[manner],
+        }
+        for edit in edits
+    }
 
 
 def _triplets(edits: Sequence[EmojiEdit], splits: Splits) -> Iterator[TextTriplet]:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mmret.backbones.openclip import OpenClipBackbone
 from mmret.backbones.pretraining import save_backbone, trainable_backbone
+from mmret.errors import InputError
 from mmret.losses import symmetric_contrastive
 from mmret.methods.attention import training_attention
 from mmret.methods.gathering import gather_with_gradient, writes_results
@@ -33,6 +34,8 @@ class ContrastivePretraining(LightningModule):
         from_scratch: Start from random weights of the same architecture instead of the named ones.
         optimizer: Given the two parameter groups (with and without weight decay), as in CLIP.
         warmup_steps: Steps of linear warm-up, before a cosine that ends at zero with the training.
+        initial_scale: The factor on cosine similarities to begin with, by default the backbone's. A trained one is
+            large: on other images than it was trained on, it makes confident mistakes of all first batches.
 
     Logs `train/loss`, `train/scale`, `val/loss` and `val/recall@1` (of the caption among its validation batch's).
     """
@@ -43,6 +46,7 @@ class ContrastivePretraining(LightningModule):
         optimizer: OptimizerCallable = torch.optim.AdamW,
         from_scratch: bool = False,
         warmup_steps: int = 100,
+        initial_scale: float | None = None,
     ) -> None:
         super().__init__()
         self.save_hyperparameters(ignore=["optimizer"])
@@ -56,6 +60,16 @@ class ContrastivePretraining(LightningModule):
             # Convolutions are faster so, on CPUs by a third; other layers keep their layout.
             self.backbone = backbone.to(memory_format=torch.channels_last)
             self.backbone.warns_of_cuts = False
+            self._set_scale(self.hparams["initial_scale"])
+
+    def _set_scale(self, scale: float | None) -> None:
+        if scale is None:
+            return
+        if not 1 <= scale <= MAX_SCALE:
+            raise InputError(
+                f"initial_scale is {scale:g}; give a factor from 1 to {MAX_SCALE:g} (CLIP: 14.3)."
+            )
+        self.model.learnt_scale.data.fill_(math.log(scale))
 
     @property
     def model(self) -> OpenClipBackbone:

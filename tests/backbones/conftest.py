@@ -4,8 +4,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.backbones.tiny_models import write_model
+
+
+@pytest.fixture(autouse=True)
+def seed() -> None:
+    """The same random pixels and words in every run and in any order of the tests."""
+    torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")

@@ -94,6 +94,16 @@ def test_a_whole_model_is_refused(folder):
         load_backbone(str(folder))
 
 
+def test_a_torchscript_archive_is_refused(folder):
+    """OpenAI's own files are such: they hold code beside the weights."""
+    (folder / WEIGHTS).unlink()
+    torch.jit.save(torch.jit.trace(torch.nn.Linear(2, 2), torch.zeros(1, 2)), folder / "weights.pt")
+    with pytest.raises(
+        InputError, match=r"weights\.pt cannot be read as a checkpoint .*export it as safetensors"
+    ):
+        load_backbone(str(folder))
+
+
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 half a zip"])
 @pytest.mark.parametrize("name", [WEIGHTS, "weights.pt"])
 def test_damaged_files_are_refused(folder, name, content):

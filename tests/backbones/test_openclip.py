@@ -6,7 +6,10 @@ import open_clip
 import pytest
 import torch
 
-from mmret.backbones import load_backbone
+from mmret.backbones import load_backbone, resolve
+from mmret.backbones.base import Backbone, PromptTokens
+from mmret.backbones.openclip import OpenClipBackbone, build_model
+from mmret.backbones.openclip_specs import model_config
 from mmret.backbones.prompt import WORD, fill
 from mmret.errors import InputError
 from tests.backbones.tiny_models import CONFIGS
@@ -110,7 +113,12 @@ def test_no_prompts_give_no_rows(backbone):
 @pytest.mark.parametrize("kind", ["clip", "custom-text-linear", "coca", "siglip", "metaclip2"])
 @torch.no_grad()
 def test_weights_are_read_as_open_clip_reads_them(backbone, model_folder, kind):
-    reference = open_clip.create_model(f"local-dir:{model_folder(kind)}").eval()
+    # Frozen as ours is: torch's matmul picks its kernel by `requires_grad`, even where no gradient is kept, and
+    # two kernels round differently.
+    reference = open_clip.create_model(f"local-dir:{model_folder(kind)}").eval().requires_grad_(False)
+    ours, theirs = backbone.model.state_dict(), reference.state_dict()
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
     tokens, pixels = backbone.tokenize(CAPTIONS), torch.randn(2, 3, 32, 32)
     assert torch.equal(backbone.encode_text(tokens), reference.encode_text(tokens, normalize=False))
     assert torch.equal(backbone.encode_images(pixels), reference.encode_image(pixels, normalize=False))
@@ -181,3 +189,39 @@ def test_half_precision_is_close_and_comes_out_as_float32(model_folder, kind, pr
         assert ((a - b).norm() / a.norm()).item() < close
     assert half.logit_scale == pytest.approx(full.logit_scale)
     assert half.fingerprint() != full.fingerprint()
+
+
+class MetaBackbone(OpenClipBackbone):
+    """Ours, for a model without numbers: there is no scale to read off."""
+
+    def __init__(self, spec, model):
+        Backbone.__init__(self, spec)
+        self.model = model
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "clip-vit-b-32",
+        "vit-b-16-siglip2",
+        "eva02-b-16-merged2b-s8b-b131k",
+        "mobileclip2-s0",
+        "pe-core-t-16-384",
+        "coca-vit-b-32-laion2b-s13b-b90k",
+    ],
+)
+def test_a_published_architecture_is_what_its_spec_says(name):
+    """Every family's own towers, built in full but without memory for their weights."""
+    spec = resolve(name)
+    with torch.device("meta"):
+        backbone = MetaBackbone(spec, build_model(model_config(spec)))
+    size = backbone.model.visual.image_size
+    assert (size[0] if isinstance(size, tuple) else size) == spec.image_size
+    assert backbone.model.context_length == spec.context_length
+    pixels = torch.zeros(1, 3, spec.image_size, spec.image_size, device="meta")
+    assert backbone.encode_images(pixels).shape == (1, spec.width)
+    tokens = PromptTokens(
+        *(torch.zeros(1, spec.context_length, dtype=kind, device="meta") for kind in (int, bool))
+    )
+    words = torch.zeros(1, backbone.token_width, device="meta")
+    assert backbone.encode_prompts(tokens, words).shape == (1, spec.width)

@@ -97,6 +97,8 @@ def test_training_pairs_are_those_of_the_split(folder: Path) -> None:
         ({"targets": ["red.png"]}, "target 'red.png', which is not in the gallery"),
         ({"targets": {"green.png": "1"}}, "queries.jsonl:1: 'targets' is"),
         ({"targets": {"green.png": 0}}, "queries.jsonl:1: Query 'q1' grades"),
+        ({"targets": {"green.png": True}}, "queries.jsonl:1: 'targets' is"),
+        ({"attributes": ["tone"]}, "queries.jsonl:1: 'attributes' is"),
         ({"text": " "}, "queries.jsonl:1: Query 'q1' has an empty caption"),
         ({"texts": ["a", "b"]}, "name how to join them"),
         ({"subset": ["x.png"]}, "subset of query 'q1' names 'x.png'"),

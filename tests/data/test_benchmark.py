@@ -130,7 +130,7 @@ def test_a_saved_benchmark_comes_back_equal(tmp_path: Path) -> None:
         ({"queries": None}, "'queries' is None, where a list is needed"),
         ({"name": 3}, "'name' is 3, where a str is needed"),
         ({"protocol": {"reference": "removed"}}, "protocol field 'reference' is none of remove_reference"),
-        ({"queries": [{"id": "q"}]}, "query 0: 'texts' is None"),
+        ({"queries": [{"id": "q"}]}, "query 0 has no 'text'"),
     ],
 )
 def test_faulty_files_are_refused(tmp_path: Path, change: dict[str, object], sentence: str) -> None:

@@ -34,11 +34,11 @@ def test_captions_are_read_with_one_or_several_texts(tmp_path: Path) -> None:
     path = write_lines(
         tmp_path / "c.jsonl",
         {"image": "a.png", "caption": "costs $5 <b>&amp;</b> {word}", "split": "train"},
-        {"image": "b.png", "captions": ["one", "zwei ü"], "split": "val"},
+        {"image": "b.png", "captions": ["one", "zwei ü"], "split": "val", "group": "letters"},
     )
     assert read_captions(path) == [
         ImageCaptions("a.png", ("costs $5 <b>&amp;</b> {word}",), "train"),
-        ImageCaptions("b.png", ("one", "zwei ü"), "val"),
+        ImageCaptions("b.png", ("one", "zwei ü"), "val", "letters"),
     ]
 
 
@@ -50,6 +50,7 @@ def test_captions_are_read_with_one_or_several_texts(tmp_path: Path) -> None:
         ({"image": "b.png", "caption": "x"}, "c.jsonl:2 has no 'split'"),
         ({"image": "b.png", "caption": " ", "split": "val"}, "c.jsonl:2: 'caption' is empty"),
         ({"image": "b.png", "captions": [], "split": "val"}, "c.jsonl:2: 'captions' is empty"),
+        ({"image": "b.png", "caption": "x", "split": "val", "group": 1}, "c.jsonl:2: 'group' is 1"),
         ({"image": "b.png", "captions": [1], "split": "val"}, "a string or a list of strings is needed"),
         (
             {"image": "a.png", "caption": "x", "split": "val"},
@@ -116,6 +117,7 @@ def test_an_image_with_two_captions_comes_twice() -> None:
         ((255, 0, 0), "rose"),
     ]
     assert repr(pairs) == "CaptionedImages(2 images, 3 captions)"
+    assert pairs.groups == (("blue.png", 0), ("blue.png", 1), ("red.png", 0))
 
 
 def test_captioned_images_must_exist() -> None:

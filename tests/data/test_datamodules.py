@@ -1,5 +1,6 @@
 import json
 from collections.abc import Callable
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from PIL import Image
 
 from mmret.data.datamodules import BenchmarkDataModule, CaptionedImagesDataModule, CaptionsDataModule
+from mmret.data.resuming import side_by_side
 from mmret.errors import InputError
 
 BACKBONE = "miniature-clip"
@@ -68,6 +70,65 @@ def test_an_image_keeps_its_own_caption(folder: Path) -> None:
     brightness = batch["pixels"].mean(dim=(1, 2, 3)).argsort().tolist()
     shades = [int(text.removeprefix("shade ")) for text in batch["captions"]]
     assert [shades[row] for row in brightness] == sorted(shades)
+
+
+def test_another_split_of_a_folder_validates_with_one_caption_an_image(folder: Path) -> None:
+    with (folder / "captions.jsonl").open("a") as file:
+        file.write('{"image": "0.jpg", "captions": ["one", "two"], "split": "val"}')
+    Image.new("RGB", (8, 8)).save(folder / "images" / "0.jpg")
+    sizes, texts = [], []
+    for split in ("test", "val"):
+        module = CaptionedImagesDataModule(f"folder:{folder}", BACKBONE, held_out=5, val_split=split)
+        module.setup("fit")
+        sizes.append(len(module.train))
+        texts += [batch["captions"] for batch in module.val_dataloader()]
+    assert sizes == [8, 8]
+    assert texts == [["shade 8", "shade 9"], ["one"]]
+    with pytest.raises(InputError, match="only a folder has splits"):
+        CaptionedImagesDataModule("miniature", BACKBONE, pairs=8, val_split="val").setup("fit")
+
+
+def test_items_of_a_group_stand_side_by_side_in_a_shuffled_epoch(folder: Path) -> None:
+    groups = "aabbbacc"
+    records = [
+        {"image": f"{shade}.png", "captions": [f"{group}1", f"{group}2"], "split": "train", "group": group}
+        for shade, group in enumerate(groups)
+    ]
+    (folder / "captions.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    module = CaptionedImagesDataModule(f"folder:{folder}", BACKBONE, batch_size=16, held_out=0, together=3)
+    module.setup("fit")
+    orders = []
+    for number in range(3):
+        loader = module.train_dataloader()
+        loader.sampler.set_epoch(number)  # type: ignore[attr-defined]
+        (batch,) = loader
+        orders.append(batch["captions"])
+        runs = [(text, len(list(run))) for text, run in groupby(batch["captions"])]
+        assert sorted(runs) == [("a1", 3), ("a2", 3), ("b1", 3), ("b2", 3), ("c1", 2), ("c2", 2)]
+    assert orders[0] != orders[1] != orders[2]
+
+
+def test_a_group_larger_than_what_may_stand_together_is_cut() -> None:
+    assert side_by_side("aBcADbx", "abcadba", together=2) == ["a", "A", "B", "b", "c", "D", "x"]
+
+
+def test_jitter_moves_training_images_on_white_and_no_others(folder: Path) -> None:
+    corners = {}
+    for jitter in (0.0, 0.3):
+        module = CaptionedImagesDataModule(
+            f"folder:{folder}", BACKBONE, batch_size=8, held_out=0, val_split="test", jitter=jitter
+        )
+        module.setup("fit")
+        torch.manual_seed(0)
+        (batch,), (val,) = module.train_dataloader(), module.val_dataloader()
+        corners[jitter] = [
+            (pixels.amax((1, 2, 3)) > 1.9).sum().item() for pixels in (batch["pixels"], val["pixels"])
+        ]
+    assert corners[0.0] == [0, 0]  # no shade is white
+    assert corners[0.3][0] >= 6
+    assert corners[0.3][1] == 0
+    with pytest.raises(InputError, match="jitter is 2"):
+        CaptionedImagesDataModule(f"folder:{folder}", BACKBONE, jitter=2.0, held_out=0).setup("fit")
 
 
 def test_the_miniature_world_gives_as_many_pairs_as_asked_for() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from mmret.composition import CaptionEdit
 from mmret.data.annotated_folder import load_annotated_folder, load_captioned_images
 from mmret.data.captions import read_text_triplets
 from mmret.data.emoji import (
@@ -117,6 +118,30 @@ def test_triplets_are_of_the_train_split_and_change_only_the_edited(source: Path
         [before], [to], [after] = (re.findall("light|dark", text) for text in vars(triplet).values())
         assert before != to == after
         assert triplet.reference_caption.replace(before, to) == triplet.target_caption
+
+
+def test_caption_edits_name_both_pictures_of_every_query(source: Path, tmp_path: Path) -> None:
+    prepare_emoji(source, tmp_path / "emoji")
+    composer = CaptionEdit(tmp_path / "emoji" / "edits.json")
+    for split in SHARES:
+        for query in load_annotated_folder(tmp_path / "emoji", split).queries:
+            composer.edits.check([query.id], [query.texts])
+            pair = composer.edits.pairs[query.id]
+            assert query.reference is not None
+            assert pair.reference == (captions_of(EmojiSequence.from_file_name(query.reference))[1],)
+            assert pair.composed == (captions_of(EmojiSequence.from_file_name(next(iter(query.targets))))[1],)
+            assert pair.instruction == query.texts[0]
+
+
+def test_variants_of_a_figure_are_one_group(source: Path, tmp_path: Path) -> None:
+    prepare_emoji(source, tmp_path / "emoji")
+    groups = load_captioned_images(tmp_path / "emoji", "train").groups
+    assert sorted(Counter(groups).values(), reverse=True)[:3] == [
+        2,
+        2,
+        2,
+    ]  # two tones, each with three captions
+    assert {place for _, place in groups} == {0, 1, 2}
 
 
 def test_no_sentence_of_an_edit_is_in_both_banks() -> None:

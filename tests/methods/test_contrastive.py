@@ -9,6 +9,7 @@ from lightning.pytorch import Trainer
 
 from mmret.backbones import load_backbone
 from mmret.data.datamodules import CaptionedImagesDataModule
+from mmret.errors import InputError
 from mmret.methods import ContrastivePretraining
 from tests.methods.toy_data import write_world
 
@@ -57,6 +58,17 @@ def test_the_scale_never_passes_one_hundred(backbone_folder: Path) -> None:
         module.model.learnt_scale.fill_(9.0)
     module.on_train_batch_end(None, None, 0)
     assert module.model.learnt_scale.exp().item() == pytest.approx(100)
+
+
+def test_the_scale_begins_where_it_is_told_and_elsewhere_stays(backbone_folder: Path) -> None:
+    scales = []
+    for asked in (14.3, None):
+        module = ContrastivePretraining(str(backbone_folder), initial_scale=asked)
+        module.configure_model()
+        scales.append(module.model.learnt_scale.exp().item())
+    assert scales == pytest.approx([14.3, load_backbone(str(backbone_folder)).logit_scale])
+    with pytest.raises(InputError, match=r"initial_scale is 0\.07; give a factor from 1 to 100"):
+        ContrastivePretraining(str(backbone_folder), initial_scale=0.07).configure_model()
 
 
 def test_the_learning_rate_warms_up_and_falls_to_zero(backbone_folder: Path) -> None:
