@@ -113,7 +113,9 @@ def _facts(records: Mapping[str, "CellRecord"], seconds: float) -> dict[str, obj
         1 << 20 if sys.platform == "darwin" else 1 << 10
     )
     return {
-        "PDV setting, chosen on val": record.outcome.pdv,
+        "PDV setting, chosen on val": ", ".join(
+            f"{knob} {value}" for knob, value in (record.outcome.pdv or {}).items()
+        ),
         "Time": f"{seconds:.0f} s (less where results were stored)",
         "Peak memory, without φ's training": f"{peak:.0f} MB",
         "Revision": record.revision,

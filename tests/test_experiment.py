@@ -1,4 +1,4 @@
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +113,9 @@ def test_a_cell_gives_the_numbers_of_the_corridor(tmp_path: Path) -> None:
         name: values.tolist() for name, values in wanted.per_query.items()
     }
     assert Path(outcome.facts["run"]).is_file()
+    assert outcome.protocol == asdict(benchmark.protocol)
+    assert outcome.config["backbone"] == asdict(backbone.spec)
+    assert outcome.config["method"] == {"name": "text-only"}
 
 
 @pytest.mark.multiprocess
