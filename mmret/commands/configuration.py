@@ -47,7 +47,10 @@ _Dumper.add_multi_representer(Enum, lambda dumper, member: dumper.represent_data
 
 def write_yaml(values: Any) -> str:
     """A configuration as YAML, keys in their order. jsonargparse also writes one to compare classes."""
-    return yaml.dump(values, Dumper=_Dumper, default_flow_style=False, allow_unicode=True, sort_keys=False)
+    text: str = yaml.dump(
+        values, Dumper=_Dumper, default_flow_style=False, allow_unicode=True, sort_keys=False
+    )
+    return text
 
 
 @contextmanager
