@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import Final, NamedTuple
 
 from mmret import __version__
-from mmret.errors import InputError
+from mmret.errors import UNWRITABLE, InputError
 
 
 class Command(NamedTuple):
@@ -63,6 +63,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return dispatch(options.command, options.arguments)
     except InputError as error:
         print(f"mmret: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    except OSError as error:
+        if error.errno not in UNWRITABLE:
+            raise
+        place = f" ({error.filename})" if error.filename else ""
+        print(f"mmret: {error.strerror}{place}; mend that and run the same command again", file=sys.stderr)
         return EXIT_BAD_INPUT
     except KeyboardInterrupt as stop:
         print(f"mmret: {str(stop) or 'stopped; run the same command again to resume'}", file=sys.stderr)

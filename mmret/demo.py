@@ -108,14 +108,17 @@ def _galleries(records: Mapping[str, "CellRecord"]) -> list["Gallery"]:
 
 def _facts(records: Mapping[str, "CellRecord"], seconds: float) -> dict[str, object]:
     record = records[PDV]
-    # Kilobytes on Linux, bytes on macOS.
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (
-        1 << 20 if sys.platform == "darwin" else 1 << 10
+    largest = max(
+        resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
     )
+    # Kilobytes on Linux, bytes on macOS.
+    peak = largest / (1 << 20 if sys.platform == "darwin" else 1 << 10)
+    commit, *dirty = record.revision.split("-")
+    setting = record.outcome.pdv or {}
     return {
-        "PDV setting, chosen on val": record.outcome.pdv,
-        "Time": f"{seconds:.0f} s (less where results were stored)",
-        "Peak memory, without φ's training": f"{peak:.0f} MB",
-        "Revision": record.revision,
+        "Time (less where results were stored)": f"{seconds:.0f} s",
+        "Peak memory of the largest process": f"{peak:,.0f} MB",
+        "PDV setting, chosen on val": ", ".join(f"{knob} {value}" for knob, value in setting.items()),
+        "Revision": "-".join([commit[:12], *dirty]),
         "Versions": ", ".join(f"{name} {version}" for name, version in record.versions.items()),
     }

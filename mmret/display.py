@@ -1,4 +1,4 @@
-"""What results look like: galleries of rankings, and HTML for notebooks; every text is escaped."""
+"""What results look like: galleries of rankings, for notebooks and pages; every text is escaped."""
 
 import base64
 from collections.abc import Collection, Mapping, Sequence
@@ -12,15 +12,11 @@ from PIL import Image
 
 from mmret.atomic import atomic_write
 from mmret.errors import InputError
-from mmret.tables.formats import html
-from mmret.tables.grids import Column, Entry, Grid, points
-from mmret.tables.summary import POINTS
 from mmret.templates import render_template
 
 if TYPE_CHECKING:
     from mmret.data.benchmark import Benchmark, Query
     from mmret.data.images import ImageSource
-    from mmret.retrieval.evaluate import Evaluation
     from mmret.retrieval.run import Run
 
 Scored = Sequence[tuple[str, float]]
@@ -94,22 +90,6 @@ class Gallery:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(Path(path)) as handle:
             handle.write(page.encode())
-
-
-@dataclass(frozen=True)
-class View:
-    """A result with a one-line repr and an HTML one."""
-
-    line: str
-    markup: str
-
-    def __repr__(self) -> str:
-        """The line."""
-        return self.line
-
-    def _repr_html_(self) -> str:
-        """What a notebook shows."""
-        return self.markup
 
 
 def make_example(
@@ -236,13 +216,3 @@ def _choose(runs: Mapping[str, "Run"], queries: Mapping[str, "Query"], order: Or
 def _reciprocal_rank(run: "Run", query: "Query") -> float:
     rank = _first_relevant(run.ranking(query.id), query.targets)
     return 0.0 if rank is None else 1 / rank
-
-
-def show_evaluation(evaluation: "Evaluation", title: str = "Evaluation") -> View:
-    """The means of an evaluation (× 100) as a line and as a table."""
-    means = {name: points(POINTS * value) for name, value in evaluation.means.items()}
-    columns = (Column("Metric", numeric=False), Column("Mean × 100"))
-    grid = Grid(title, columns, tuple((Entry(name), Entry(value)) for name, value in means.items()))
-    note = f"{len(evaluation.query_ids):,} queries, {evaluation.ties:,} ranked documents with tied scores."
-    line = ", ".join(f"{name} {value}" for name, value in means.items())
-    return View(f"{title}({line})", html([grid], [note]))

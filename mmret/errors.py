@@ -1,5 +1,13 @@
 """The one exception for bad input."""
 
+import errno
+from typing import Final
+
+#: `errno` of an OSError that says a disk or a quota is full, or that a file may not be written.
+UNWRITABLE: Final = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
+)
+
 
 class InputError(ValueError):
     """Bad input: a file, a name, an array or a setting that cannot be used as it is.

@@ -110,7 +110,10 @@ def compose(backbone: Backbone, encoded: EncodedBenchmark, composer: Composer) -
     """The features of all queries, [Q, D] each, in the benchmark's order."""
     total = len(encoded.benchmark.queries)
     starts = range(0, total, _QUERIES_AT_ONCE)
-    parts = [composer(backbone, encoded.batch(range(s, min(s + _QUERIES_AT_ONCE, total)))) for s in starts]
+    with backbone.cuts_told_once():
+        parts = [
+            composer(backbone, encoded.batch(range(s, min(s + _QUERIES_AT_ONCE, total)))) for s in starts
+        ]
     composed = [part for part in parts if isinstance(part, ComposedFeatures)]
     return (
         concatenate(composed) if composed else torch.cat([part for part in parts if isinstance(part, Tensor)])

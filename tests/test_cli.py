@@ -1,5 +1,7 @@
 """The command `mmret`: what it imports, how it fails, and how configurations are merged."""
 
+import errno
+import json
 import os
 import signal
 import subprocess
@@ -11,6 +13,7 @@ from types import ModuleType
 import pytest
 import torch
 import yaml
+from lightning.pytorch.callbacks import ModelCheckpoint, Timer
 
 import mmret
 from mmret import cli
@@ -25,6 +28,7 @@ QUIET = [
     "--trainer.enable_model_summary=false",
     "--trainer.max_epochs=1",
 ]
+CALLBACKS = "lightning.pytorch.callbacks"
 TOY = ["--model=tests.toy_training.Linear", "--data=tests.toy_training.Rows"]
 
 
@@ -132,6 +136,20 @@ def test_bad_input_is_one_line_and_status_2(answer: ModuleType, capsys: pytest.C
     assert capsys.readouterr().err == "mmret: there is no folder photos/; give one that exists\n"
 
 
+def test_a_full_disk_is_one_line_and_a_bug_is_loud(
+    answer: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(words: list[str]) -> int:
+        raise OSError(errno.ENOSPC if words else errno.EIO, "No space left on device", "out.npz")
+
+    answer.run = run  # type: ignore[attr-defined]
+    assert main(["answer", "--full"]) == 2
+    told = "mmret: No space left on device (out.npz); mend that and run the same command again\n"
+    assert capsys.readouterr().err == told
+    with pytest.raises(OSError, match="No space"):
+        main(["answer"])
+
+
 def test_an_interrupt_says_how_to_go_on(answer: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
     def run(_: list[str]) -> int:
         raise KeyboardInterrupt
@@ -195,6 +213,54 @@ def test_an_unknown_key_is_named(capsys: pytest.CaptureFixture[str]) -> None:
         assert error.count("\n") == 1
 
 
+#: What is typed, and what the one line must say; none of jsonargparse's other attempts and advice.
+MISTAKES = {
+    f'--trainer.callbacks=[{{"class_path": "{CALLBACKS}.Nope"}}]': f"module '{CALLBACKS}' has no attribute 'Nope'",
+    "--trainer.callbacks=5": "Expected a dot import path string: 5",
+    '--trainer.callbacks=[{"class_path": "ModelCheckpoint", "init_args": {"save_top_k": -3}}]': "save_top_k=-3",
+    "--trainer.callbacks=EarlyStopping": "the following arguments are required: monitor",
+    "--trainer.devices=0": "`Trainer(devices='0')` value is not a valid input",
+    "--model.width=wide": "Parser key \"width\": Expected a <class 'int'>. Got value: wide",
+}
+ADVICE = (
+    "Subclass types",
+    "class_path entry",
+    "NoneType",
+    "Namespace",
+    "Expected a path",
+    "validate against",
+)
+
+
+@pytest.mark.parametrize(("option", "mistake"), MISTAKES.items(), ids=list(MISTAKES.values()))
+def test_a_mistake_is_one_sentence(option: str, mistake: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", *TOY, *QUIET, option]) == 2
+    (line,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("mmret: "))
+    assert mistake in line
+    assert not [words for words in ADVICE if words in line]
+
+
+def test_what_a_class_refuses_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--model=tests.toy_training.Choosy", '--model.pdv={"gamma": 1}', TOY[1]]
+    assert main(["fit", *words, *QUIET]) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == "mmret: there is no knob 'gamma'; PDV has beta"
+
+
+def test_callbacks_of_a_config_can_be_replaced_on_the_command_line(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Timer's default is a member of an enumeration, which a plain YAML writer refuses."""
+    saving = {"class_path": f"{CALLBACKS}.ModelCheckpoint", "init_args": {"dirpath": "kept"}}
+    first = config("first.yaml", model=toy(), data=TOY[1].split("=")[1], trainer={"callbacks": [saving]})
+    model = run("fit", f"--config={first}", f'--trainer.callbacks=[{{"class_path":"{CALLBACKS}.Timer"}}]')
+    kinds = [type(callback) for callback in model.trainer.callbacks]  # type: ignore[attr-defined]
+    assert Timer in kinds
+    assert not Path("kept").exists()
+    (saved,) = Path("runs").rglob("config.yaml")
+    (kept,) = yaml.safe_load(saved.read_text(encoding="utf-8"))["trainer"]["callbacks"]
+    assert kept["init_args"]["interval"] == "step"
+
+
 def test_a_missing_config_file_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["fit", "--config", "nowhere.yaml"]) == 2
     assert "nowhere.yaml" in capsys.readouterr().err
@@ -205,6 +271,23 @@ def test_later_configs_win_key_by_key_but_replace_lists() -> None:
     second = config("second.yaml", model={"init_args": {"rate": 0.7, "tags": ["c"]}})
     model = run("fit", "--config", first, "--config", second)
     assert (model.width, model.rate, model.tags) == (3, 0.7, ["c"])
+
+
+@pytest.mark.parametrize("place", ["config", "option"])
+def test_members_of_a_later_list_take_nothing_from_those_before(place: str) -> None:
+    before, after = (
+        {"class_path": f"{CALLBACKS}.ModelCheckpoint", "init_args": arguments}
+        for arguments in ({"dirpath": "before", "save_last": True}, {"dirpath": "after"})
+    )
+    data = TOY[1].split("=")[1]
+    words = ["--config", config("first.yaml", model=toy(), data=data, trainer={"callbacks": [before]})]
+    if place == "config":
+        words += ["--config", config("second.yaml", trainer={"callbacks": [after]})]
+    else:
+        words += [f"--trainer.callbacks={json.dumps([after])}"]
+    callback = run("fit", *words).trainer.checkpoint_callback
+    assert isinstance(callback, ModelCheckpoint)
+    assert (Path(str(callback.dirpath)).name, callback.save_last) == ("after", None)
 
 
 def test_lists_grow_with_a_plus_sign() -> None:
@@ -305,6 +388,12 @@ def test_ctrl_c_in_training_names_the_checkpoint_to_resume_from(capsys: pytest.C
     assert main(words) == 130
     last = Path("kept/last.ckpt").resolve()
     assert capsys.readouterr().err.splitlines()[-1] == f"mmret: stopped; resume with --ckpt_path {last}"
+
+
+def test_a_full_disk_in_training_names_the_checkpoint_too(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", "--model=tests.toy_training.FullDisk", TOY[1], *QUIET]) == 2
+    told = "mmret: No space left on device (logs/metrics.csv); stopped before the first checkpoint"
+    assert capsys.readouterr().err.splitlines()[-1] == told
 
 
 def test_ctrl_c_before_the_first_checkpoint_says_so(capsys: pytest.CaptureFixture[str]) -> None:

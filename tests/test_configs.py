@@ -3,9 +3,10 @@
 A configuration without an entry here fails, so that none rots.
 """
 
+import re
 from collections.abc import Callable
 from functools import wraps
-from itertools import product
+from itertools import product, takewhile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -84,6 +85,19 @@ def name(path: Path) -> str:
 
 def test_every_config_has_a_trial() -> None:
     assert [name(path) for path in TRAININGS] == sorted(TRIALS)
+
+
+HEADER = ["Papers?|Method", "Commands?", "Data", "Time", "[Ss]core|Expected"]
+
+
+@pytest.mark.parametrize("path", [*TRAININGS, *TABLES], ids=name)
+def test_a_config_opens_with_its_source_command_data_cost_and_score(path: Path) -> None:
+    lines = takewhile(lambda line: line.startswith("#"), path.read_text(encoding="utf-8").splitlines())
+    header = "\n".join(lines)
+    assert [
+        words for words in HEADER if not re.search(rf"(^# |\. |and )({words})\b", header, re.MULTILINE)
+    ] == []
+    assert path.relative_to(CONFIGS.parent).as_posix() in header
 
 
 def count_batches(monkeypatch: pytest.MonkeyPatch) -> list[str]:

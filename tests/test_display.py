@@ -8,9 +8,8 @@ import pytest
 from PIL import Image
 
 from mmret.data.benchmark import Benchmark, Query
-from mmret.display import Gallery, make_example, show_evaluation, show_run, thumbnail
+from mmret.display import Gallery, make_example, show_run, thumbnail
 from mmret.errors import InputError
-from mmret.retrieval.evaluate import evaluate
 from mmret.retrieval.run import Run
 
 HOSTILE = "<script>alert('x')</script> & $5"
@@ -141,11 +140,3 @@ def test_a_gallery_is_saved_as_a_page_that_loads_nothing(benchmark: Benchmark, t
     assert all(image["src"].startswith("data:") for image in page.of("img"))  # type: ignore[union-attr]
     assert not page.of("link")
     assert Gallery("empty", ())._repr_html_()
-
-
-def test_an_evaluation_is_a_line_and_a_table(benchmark: Benchmark) -> None:
-    evaluation = evaluate(RUN, benchmark.judgements, ["success@1", "mrr@6"])
-    view = show_evaluation(evaluation, "PDV")
-    assert repr(view) == "PDV(success@1 33.33, mrr@6 50.00)"
-    page = Page(view._repr_html_())
-    assert {"33.33", "50.00", "3 queries, 0 ranked documents with tied scores."} <= set(page.texts)

@@ -1,4 +1,4 @@
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +91,19 @@ def test_base_vectors_are_the_composed_text(encoded: EncodedBenchmark) -> None:
     assert np.array_equal(query_vectors(three.reference_image), three.reference_image.numpy())
 
 
+def test_cut_queries_are_told_once_for_all_batches(
+    encoded: EncodedBenchmark, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queries = tuple(replace(query, texts=("very " * 200,)) for query in encoded.benchmark.queries)
+    item = EncodedBenchmark(replace(encoded.benchmark, queries=queries), encoded.vectors)
+    backbone = load_backbone(str(write_backbone(tmp_path / "clip")))
+    monkeypatch.setattr("mmret.experiment._QUERIES_AT_ONCE", 1)
+    with pytest.warns(UserWarning, match="were cut") as caught:
+        compose(backbone, item, composer_from_spec("text-only"))
+    assert [str(warning.message).split(" texts")[0] for warning in caught] == ["3 of 3"]
+    assert backbone.warns_of_cuts
+
+
 def request(tmp_path: Path, **changes: Any) -> CellRequest:
     settings: dict[str, Any] = {
         "table": "toy", "row": "text-only", "seed": 0, "backbone": str(tmp_path / "clip"),
@@ -113,6 +126,9 @@ def test_a_cell_gives_the_numbers_of_the_corridor(tmp_path: Path) -> None:
         name: values.tolist() for name, values in wanted.per_query.items()
     }
     assert Path(outcome.facts["run"]).is_file()
+    assert outcome.protocol == asdict(benchmark.protocol)
+    assert outcome.config["backbone"] == asdict(backbone.spec)
+    assert outcome.config["method"] == {"name": "text-only"}
 
 
 @pytest.mark.multiprocess

@@ -124,6 +124,30 @@ def test_check_runs_everything_once() -> None:
     assert '-m "slow or multiprocess or notebooks"' in commands
 
 
-def test_continuous_integration_is_executable() -> None:
-    assert os.access(ROOT / ".ci/run", os.X_OK)
-    subprocess.run(["bash", "-n", ROOT / ".ci/run"], check=True)
+CLOSING = "===== 3 passed, 1 skipped in 12.34s (0:00:12) ====="
+
+
+@pytest.mark.parametrize(
+    ("said", "failed", "status", "closing"),
+    [
+        (f"{CLOSING}\n== 1 failed, 2 passed in 2.00s ==", 2, 2, "== 1 failed, 2 passed in 2.00s =="),
+        (f"{CLOSING}\nmypy is content", 0, 0, CLOSING),
+        (f"{CLOSING}\nerror: the table broke", 2, 2, CLOSING),
+        ("no tests ran in 0.01s", 0, 1, "no test ran"),
+    ],
+)
+def test_continuous_integration_closes_with_what_the_runner_said(
+    said: str, failed: int, status: int, closing: str, tmp_path: Path
+) -> None:
+    """With a stand-in for `make`, which says its arguments and then this."""
+    stand_in = tmp_path / "make"
+    stand_in.write_text(f"#!/bin/sh\necho called: $@\ncat <<'EOF'\n{said}\nEOF\nexit {failed}\n")
+    stand_in.chmod(0o755)
+    env = {**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+    command = [ROOT / ".ci/run"]
+    done = subprocess.run(
+        command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    )
+    assert done.returncode == status
+    assert "called: test check" in done.stdout
+    assert done.stdout.splitlines()[-1] == closing

@@ -1,5 +1,7 @@
 """A module and a data module small enough to run through the real `mmret fit|validate|test|predict`."""
 
+import errno
+import os
 from typing import Any, ClassVar
 
 import torch
@@ -7,6 +9,8 @@ from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
+
+from mmret.errors import InputError
 
 
 class Linear(LightningModule):
@@ -65,6 +69,24 @@ class Interrupted(Linear):
         if index == 1:
             raise KeyboardInterrupt
         return super().training_step(batch, index)
+
+
+class FullDisk(Linear):
+    """The disk runs full in the second batch."""
+
+    def training_step(self, batch: list[Tensor], index: int) -> Tensor:
+        if index == 1:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "logs/metrics.csv")
+        return super().training_step(batch, index)
+
+
+class Choosy(Linear):
+    """Refuses what it is given, as a class does whose arguments are of the right type and wrong all the same."""
+
+    def __init__(self, pdv: dict[str, float] | None = None) -> None:
+        super().__init__()
+        if pdv:
+            raise InputError(f"there is no knob {next(iter(pdv))!r}; PDV has beta")
 
 
 class Rows(LightningDataModule):

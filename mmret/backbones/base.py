@@ -2,7 +2,8 @@
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple, Self
 
 import torch
@@ -98,6 +99,18 @@ class Backbone(nn.Module, ABC):
                 f"{self.spec.name} reads, and were cut.",
                 stacklevel=4,
             )
+
+    @contextmanager
+    def cuts_told_once(self) -> Iterator[None]:
+        """Within: texts that are cut are counted over all batches, and warned of in one sentence at the end."""
+        warned, cut, read = self.warns_of_cuts, self.texts_cut, self.texts_read
+        self.warns_of_cuts = False
+        try:
+            yield
+        finally:
+            self.warns_of_cuts = warned
+            if warned:
+                self.warn_of_cuts(self.texts_cut - cut, self.texts_read - read)
 
     @property
     def token_width(self) -> int:

@@ -1,14 +1,18 @@
 """What `mmret fit|validate|test|predict` accepts: jsonargparse's merging, with its surprises taken out.
 
-Three of them live here. A config that changes a class starts from that class's own defaults (jsonargparse
-would keep those of the old class's arguments that fit the new one). The hyper-parameters in a checkpoint are
+Five of them live here. A config that changes a class starts from that class's own defaults (jsonargparse
+would keep those of the old class's arguments that fit the new one). A list replaces an earlier one whole
+(jsonargparse would merge the members of two lists of one length). The hyper-parameters in a checkpoint are
 the weakest configuration of all (Lightning would let them beat the command line). A mistake is told in one
-sentence that names the key (jsonargparse prints a page of usage).
+sentence that names the key (jsonargparse prints a page of usage). A default that is a member of an enumeration
+of texts is written as its text (PyYAML would refuse it, and with it the callbacks Timer and others).
 """
 
 import logging
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -20,20 +24,33 @@ from mmret.errors import InputError
 
 _logger = logging.getLogger(__name__)
 
-#: Lines of jsonargparse's messages that say nothing a reader can act on.
-_NOISE = (
-    "Does not validate against",
-    "Subtypes:",
-    "Errors:",
-    "- Expected a <class 'NoneType'>",
-    "Given value",
+#: Lines of jsonargparse's messages that say nothing a reader can act on: other types that it tried as well, its own
+#: bookkeeping, and its advice on how a class may be written.
+_NOISE = re.compile(
+    r"Does not validate against|Subtypes:|Errors:|Given value|Expected a <class 'NoneType'>|Expected a path but"
+    r"|Not a valid subclass of \w+$|Subclass types expect|a (class path|dict with|dict without)\b"
 )
 
 
 def one_sentence(message: str) -> str:
     """The lines of a jsonargparse message that name the key and the mistake, joined into one."""
-    lines = (line.strip() for line in message.splitlines())
-    return " ".join(line.removeprefix("- ") for line in lines if line and not line.startswith(_NOISE))
+    lines = (line.strip().removeprefix("- ").strip() for line in message.splitlines())
+    return " ".join(line for line in lines if line and not _NOISE.match(line))
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes plain values, and members of an enumeration by their values."""
+
+
+_Dumper.add_multi_representer(Enum, lambda dumper, member: dumper.represent_data(member.value))
+
+
+def write_yaml(values: Any) -> str:
+    """A configuration as YAML, keys in their order. jsonargparse also writes one to compare classes."""
+    text: str = yaml.dump(
+        values, Dumper=_Dumper, default_flow_style=False, allow_unicode=True, sort_keys=False
+    )
+    return text
 
 
 @contextmanager
@@ -61,6 +78,27 @@ def fresh_arguments_for_a_new_class() -> Iterator[None]:
         _typehints.discard_init_args_on_class_path_change = original
         for note in notes:
             _logger.warning(note)
+
+
+@contextmanager
+def whole_lists() -> Iterator[None]:
+    """Within: a later list replaces an earlier one, and its members take nothing from those in the same places.
+
+    What grows a list (`callbacks+:`) or names one argument of its last member (`callbacks.dirpath`) stays as it is.
+    jsonargparse has no public switch for this either.
+    """
+    original = _typehints.adapt_typehints
+
+    def adapt(value: Any, *types: Any, **options: Any) -> Any:
+        if isinstance(value, list) and not options.get("append"):
+            options["prev_val"] = None
+        return original(value, *types, **options)
+
+    _typehints.adapt_typehints = adapt
+    try:
+        yield
+    finally:
+        _typehints.adapt_typehints = original
 
 
 def checkpoint_hyperparameters(path: Path) -> dict[str, Any]:

@@ -8,13 +8,20 @@ plus sign: `callbacks+:` in a config, `--trainer.callbacks+=` on the command lin
 from collections.abc import Sequence
 from typing import cast
 
-from jsonargparse import ArgumentError
+from jsonargparse import ArgumentError, set_dumper
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
 from mmret.commands.allocator import keep_freed_memory
-from mmret.commands.configuration import fresh_arguments_for_a_new_class, one_sentence, weakest_config
-from mmret.errors import InputError
+from mmret.commands.configuration import (
+    fresh_arguments_for_a_new_class,
+    one_sentence,
+    weakest_config,
+    whole_lists,
+    write_yaml,
+)
+from mmret.errors import UNWRITABLE, InputError
 
 #: Runs are repeatable unless asked otherwise.
 DEFAULT_SEED = 0
@@ -41,11 +48,25 @@ class TrainingCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse the list `args`, whatever stands in `sys.argv`, over its checkpoint's hyper-parameters."""
         words = cast("list[str]", args)
-        with fresh_arguments_for_a_new_class():
+        with fresh_arguments_for_a_new_class(), whole_lists():
             self.config = parser.parse_args(words)
             weakest = weakest_config(self.config[self.config.subcommand])
             if weakest:
                 self.config = parser.parse_args([words[0], *weakest, *words[1:]])
+
+    def instantiate_classes(self) -> None:
+        """Build the trainer, the module and the data.
+
+        Raises:
+            InputError: A class refuses its arguments. jsonargparse catches what its constructor raised, and
+                tells it as one of many types that did not fit.
+        """
+        try:
+            super().instantiate_classes()
+        except ValueError as error:
+            if not str(error).startswith("Does not validate"):
+                raise
+            raise InputError(one_sentence(str(error))) from error
 
     def _parse_ckpt_path(self) -> None:
         """Nothing is left to do: `parse_arguments` has read the checkpoint, as the weakest config."""
@@ -54,7 +75,7 @@ class TrainingCLI(LightningCLI):
         """Run the trainer's method; Lightning's ways to fail become ours.
 
         Raises:
-            InputError: The checkpoint is missing, or its weights do not fit the model.
+            InputError: The checkpoint is missing, or its weights do not fit the model; the disk is full.
             KeyboardInterrupt: Stopped by hand (Lightning would exit with status 1); says how to resume.
         """
         try:
@@ -68,6 +89,11 @@ class TrainingCLI(LightningCLI):
             if path and str(path) in str(error):
                 raise InputError(f"there is no checkpoint {path}; check --ckpt_path") from error
             raise
+        except OSError as error:
+            if error.errno not in UNWRITABLE:
+                raise
+            place = f" ({error.filename})" if error.filename else ""
+            raise InputError(f"{error.strerror}{place}; {resume_hint(self.trainer)}") from error
         except RuntimeError as error:
             if "loading state_dict" not in str(error):
                 raise
@@ -90,8 +116,11 @@ def main(argv: list[str]) -> int:
         InputError: An option or a config that cannot be used; the sentence names its key.
     """
     keep_freed_memory()
+    set_dumper("yaml", write_yaml)
     try:
         TrainingCLI(argv)
     except ArgumentError as error:
         raise InputError(one_sentence(str(error))) from error
+    except MisconfigurationException as error:
+        raise InputError(" ".join(str(error).split())) from error
     return 0

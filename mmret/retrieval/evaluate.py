@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from mmret.errors import InputError
 from mmret.retrieval.checks import Integers
 from mmret.retrieval.metrics import Metric, Relevance, metric
+from mmret.retrieval.notebook import html_table
 from mmret.retrieval.run import Run
 
 Judgements: TypeAlias = Mapping[str, Mapping[str, int]]
@@ -39,6 +40,12 @@ class Evaluation:
     def __repr__(self) -> str:
         means = ", ".join(f"{name} {mean:.4f}" for name, mean in self.means.items())
         return f"Evaluation({len(self.query_ids)} queries: {means}; {self.ties} ties)"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the means × 100."""
+        caption = f"{len(self.query_ids):,} queries, {self.ties:,} ranked documents with tied scores"
+        rows = [(name, f"{100 * mean:.2f}") for name, mean in self.means.items()]
+        return html_table(caption, ["metric", "mean × 100"], rows)
 
 
 def evaluate(

@@ -14,7 +14,11 @@ from numpy.typing import NDArray
 from mmret.atomic import atomic_write
 from mmret.errors import InputError
 from mmret.retrieval.checks import Floats, Integers, checked_ids
+from mmret.retrieval.notebook import html_table
 from mmret.retrieval.trec import read_rankings, write_rankings
+
+_SHOWN = 5
+"""Queries and ranks that a notebook shows of a run."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -66,6 +70,15 @@ class Run:
     def __repr__(self) -> str:
         documents = len(self.document_ids)
         return f"Run({len(self)} queries x {self.depth} of {documents} documents, {self.ties} ties)"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the best documents of the first queries, by their ids."""
+        shown = min(self.depth, _SHOWN)
+        rows = []
+        for query in self.query_ids[:_SHOWN]:
+            best = [name for name, _ in self.ranking(query)[:shown]]
+            rows.append([query, *best, *["–"] * (shown - len(best))])
+        return html_table(repr(self), ["query", *(f"rank {rank + 1}" for rank in range(shown))], rows)
 
     @property
     def depth(self) -> int:

@@ -23,6 +23,7 @@ def outcome(tmp_path: Path) -> CellOutcome:
 
 def test_a_record_comes_back_as_it_was_stored(tmp_path: Path, outcome: CellOutcome) -> None:
     path = tmp_path / "deep" / "cell.json"
+    outcome = replace(outcome, config={"backbone": {"name": "tiny"}})
     record_of(replace(outcome, facts={"ties": np.int64(3)})).save(path)
     loaded = CellRecord.load(path)
     assert replace(loaded, outcome=outcome) == record_of(outcome)
@@ -32,6 +33,8 @@ def test_a_record_comes_back_as_it_was_stored(tmp_path: Path, outcome: CellOutco
     assert loaded.outcome.arrays["sweep/beta"].tolist() == [0, 0, 0.5, 0.5]
     assert loaded.outcome.pdv == {"beta": 0.5, "alpha_image": 1.25, "alpha_text": 0.75}
     assert loaded.outcome.facts == {"ties": 3}
+    assert loaded.outcome.config == {"backbone": {"name": "tiny"}}
+    assert loaded.outcome.protocol == {"preprocess": "center-crop", "remove_reference": False}
     assert json.loads(path.read_text())["means"] == {"success@1": 0.25, "recall@5": 0.25}
     assert sorted(item.name for item in path.parent.iterdir()) == ["cell.json", "cell.npz"]
 
