@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mmret.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from mmret.data.benchmark import Benchmark
@@ -14,12 +15,48 @@ if TYPE_CHECKING:
 __all__ = ["load_benchmark"]
 
 
-def load_benchmark(name: str, split: str, root: str | Path | None = None) -> Benchmark:
-    """Load a split of a benchmark by name: `miniature`, `emoji` or `folder:PATH`.
+def load_benchmark(
+    name: str,
+    split: str,
+    root: str | Path | None = None,
+    *,
+    protocol: Mapping[str, Any] | None = None,
+    allow_missing: bool = False,
+    annotations_only: bool = False,
+) -> Benchmark:
+    """Load a split of a benchmark by name.
 
-    `root` is where the data of a benchmark lies that is not generated (emoji: the folder that
-    `mmret.data.emoji.prepare_emoji` wrote). Raises `InputError` for unknown names and missing data.
+    Args:
+        name: `miniature`, `emoji`, `folder:PATH`, or a published benchmark (`mmret data list` prints them).
+        split: Its split.
+        root: The folder of a published benchmark in its authors' layout, or the one that
+            `mmret.data.emoji.prepare_emoji` wrote; by default its own below `$MMRET_DATA`, or below `data`.
+        protocol: Fields of the protocol that differ from the benchmark's.
+        allow_missing: Go on without images that are not there; the benchmark's version then says so.
+        annotations_only: Do not look for the images of a published benchmark: enough to score a finished run.
+
+    Raises:
+        InputError: Unknown names, missing or malformed data, counts that differ from the published ones.
     """
+    from pathlib import Path
+
+    from mmret.data.catalogue import RELEASES, data_folder
+    from mmret.data.published import load_release
+
+    if name in RELEASES:
+        place = Path(root) if root is not None else data_folder(RELEASES[name].folder)
+        options = {"allow_missing": allow_missing, "annotations_only": annotations_only}
+        return load_release(RELEASES[name], split, place, protocol=protocol, **options)
+    loaded = _load_own(name, split, root or data_folder("emoji"), allow_missing)
+    if not protocol:
+        return loaded
+    from dataclasses import replace
+
+    changed = loaded.protocol.changed(protocol, name, fixed=["gallery", "query_text_field"])
+    return replace(loaded, protocol=changed)
+
+
+def _load_own(name: str, split: str, root: str | Path, allow_missing: bool) -> Benchmark:
     if name == "miniature":
         from mmret.data.miniature import miniature_benchmark
 
@@ -27,7 +64,8 @@ def load_benchmark(name: str, split: str, root: str | Path | None = None) -> Ben
     if name.startswith("folder:") or name == "emoji":
         from mmret.data.annotated_folder import load_annotated_folder
 
-        return load_annotated_folder(
-            name.removeprefix("folder:") if name != "emoji" else root or "data/emoji", split
-        )
-    raise InputError(f"There is no benchmark {name!r}; there are miniature, emoji and folder:PATH.")
+        folder = root if name == "emoji" else name.removeprefix("folder:")
+        return load_annotated_folder(folder, split, allow_missing=allow_missing)
+    from mmret.data.catalogue import RELEASES
+
+    raise InputError(f"There is no benchmark {name!r}; there are miniature, emoji, folder:PATH, {', '.join(RELEASES)}.")

@@ -14,23 +14,19 @@ The gallery of a split is every image that `captions.jsonl` gives to it; without
 """
 
 import hashlib
-import warnings
-from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-from tqdm import tqdm
 
 from mmret.data import records
 from mmret.data.benchmark import Benchmark, Protocol, Query, parse_query
 from mmret.data.captions import CaptionedImages, ImageCaptions, read_captions
 from mmret.data.images import FolderImages, ImageSource
+from mmret.data.missing_images import find_unreadable, without_images
 from mmret.errors import InputError
 
 DEFAULT_METRICS = ("recall@1", "recall@5", "recall@10", "map@10")
-_NAMED_AT_MOST = 5
 
 
 @dataclass(frozen=True)
@@ -95,7 +91,7 @@ def load_annotated_folder(
     references = (query.reference for query in asked if query.reference is not None)
     bad = find_unreadable(images, dict.fromkeys((*gallery, *references)), decode=check_images)
     if bad:
-        gallery, asked = _without_unreadable(gallery, asked, bad, folder.images, allow_missing)
+        gallery, asked = without_images(gallery, asked, bad, folder.images, allow_missing)
     return Benchmark(
         folder.name, folder.version, split, images, gallery, asked, folder.protocol, folder.metrics
     )
@@ -117,33 +113,6 @@ def split_captions(root: str | Path, split: str = "train") -> list[ImageCaptions
     return chosen
 
 
-def find_unreadable(images: ImageSource, ids: Iterable[str], *, decode: bool = True) -> dict[str, str]:
-    """Image id → why it cannot be used: "missing", or the message of the error met when decoding it."""
-    ids, known = list(ids), set(images.ids)
-    bad = {image: "missing" for image in ids if image not in known}
-    if not decode:
-        return bad
-    present = [image for image in ids if image in known]
-    with ThreadPoolExecutor() as pool:
-        errors = tqdm(
-            pool.map(lambda image: _read_error(images, image), present),
-            desc="checking images",
-            total=len(present),
-            delay=2,
-            disable=None,
-        )
-        bad.update({image: error for image, error in zip(present, errors, strict=True) if error})
-    return bad
-
-
-def _read_error(images: ImageSource, image: str) -> str:
-    try:
-        images.read(image)
-    except InputError as error:
-        return f"broken: {error}"
-    return ""
-
-
 def _annotations_fingerprint(root: Path) -> str:
     digest = hashlib.sha256()
     for path in sorted(root.glob("*.jsonl")):
@@ -159,7 +128,7 @@ def _split_gallery(folder: FolderDescription, images: ImageSource, split: str) -
 
 def _read_queries(path: Path, split: str) -> tuple[Query, ...]:
     parsed = [
-        (records.field(record, "split", str, where), parse_query(record, where))
+        (records.field(record, "split", str, where), _with_words(parse_query(record, where), where))
         for where, record in records.read_records(path)
     ]
     chosen = tuple(query for query_split, query in parsed if query_split == split)
@@ -169,35 +138,8 @@ def _read_queries(path: Path, split: str) -> tuple[Query, ...]:
     return chosen
 
 
-def _without_unreadable(
-    gallery: Sequence[str],
-    queries: Sequence[Query],
-    bad: Mapping[str, str],
-    place: Path,
-    allow_missing: bool,
-) -> tuple[tuple[str, ...], tuple[Query, ...]]:
-    """Drop what cannot be read, with a warning; refuse where that was not allowed."""
-    named = "; ".join(f"{image} ({why})" for image, why in list(bad.items())[:_NAMED_AT_MOST])
-    more = f"; and {len(bad) - _NAMED_AT_MOST:,} more" if len(bad) > _NAMED_AT_MOST else ""
-    count = f"{len(bad):,} images in {place} are missing or broken"
-    if not allow_missing:
-        raise InputError(
-            f"{count}: {named}{more}; mend them, or pass allow_missing=True to go on with a smaller gallery."
-        )
-    kept_images = tuple(image for image in gallery if image not in bad)
-    kept_queries = tuple(
-        _without_images(query, bad)
-        for query in queries
-        if query.reference not in bad and (not query.targets or query.targets.keys() - bad.keys())
-    )
-    warnings.warn(
-        f"{count}: {named}{more}; the gallery has {len(kept_images):,} of {len(gallery):,} images, "
-        f"{len(kept_queries):,} of {len(queries):,} queries remain.",
-        stacklevel=3,
-    )
-    return kept_images, kept_queries
-
-
-def _without_images(query: Query, bad: Mapping[str, str]) -> Query:
-    targets = {image: grade for image, grade in query.targets.items() if image not in bad}
-    return replace(query, targets=targets, subset=tuple(image for image in query.subset if image not in bad))
+def _with_words(query: Query, where: str) -> Query:
+    """The query; published annotations have blank captions that count, in a folder of one's own they are mistakes."""
+    if not query.texts or not all(text.strip() for text in query.texts):
+        raise InputError(f"{where}: Query {query.id!r} has an empty caption: {list(query.texts)!r}; write the edit.")
+    return query

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from mmret.data.images import ImageSource
 
 CaptionJoin = Literal["single", "and", "reversed-and", "both-orders", "comma"]
-TieBreak = Literal["id-ascending"]
+Gallery = Literal["split", "union", "pool"]
+TieBreak = Literal["id-ascending", "target-last"]
 
 
 @dataclass(frozen=True)
@@ -30,10 +31,13 @@ class Query:
     Attributes:
         id: Name of the query, unique in its benchmark.
         reference: Id of the reference image, or None for a text query.
-        texts: The raw relative captions, one or more (FashionIQ has two); see `Benchmark.alternatives`.
-        targets: Relevant image id → grade (1 or more). Empty where the ground truth is not public.
+        texts: The raw relative captions, one or more (FashionIQ has two); see `Benchmark.alternatives`. Published
+            annotations hold a few empty ones, which are encoded as they stand. None at all: an image query.
+        targets: Relevant document id → grade (1 or more). Empty where the ground truth is not public. The best
+            grade marks the single target where a benchmark tells it from the others (CIRCO).
         subset: The ids of the query's own candidate pool (CIRR, GeneCIS); empty where it has none.
-        attributes: Anything to group results by, such as {"edit": "tone"}.
+        attributes: Anything to group results by, such as {"edit": "tone"}; several values where a query belongs to
+            several groups (CIRCO's semantic aspects).
     """
 
     id: str
@@ -41,12 +45,12 @@ class Query:
     texts: tuple[str, ...]
     targets: Mapping[str, int] = field(default_factory=dict)
     subset: tuple[str, ...] = ()
-    attributes: Mapping[str, str] = field(default_factory=dict)
+    attributes: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Refuse a query without words or with a target of no grade."""
-        if not self.texts or not all(text.strip() for text in self.texts):
-            raise InputError(f"Query {self.id!r} has an empty caption: {list(self.texts)!r}.")
+        """Refuse a query without image and words, or with a target of no grade."""
+        if self.reference is None and not "".join(self.texts).strip():
+            raise InputError(f"Query {self.id!r} has neither an image nor words: {list(self.texts)!r}.")
         worthless = [target for target, grade in self.targets.items() if grade < 1]
         if worthless:
             raise InputError(f"Query {self.id!r} grades its target {worthless[0]!r} below 1; leave it out.")
@@ -60,21 +64,28 @@ class Protocol:
         remove_reference: Take the reference image out of its own query's ranking (CIRR does).
         caption_join: What becomes of several captions, see `join_captions`.
         preprocess: Name of the image preprocessing, as in `mmret.backbones`.
-        query_text_field: The field of the annotations that gave the query its text.
-        tie_break: The order of equal scores.
+        query_text_field: The field of the annotations that gave the query its text; several, joined by "+", give
+            several texts.
+        gallery: What a query searches: all images of the split ("split"), only the references and targets of its
+            queries ("union", FashionIQ's older gallery), or the query's own candidates ("pool", GeneCIS). It belongs
+            to a benchmark's name and cannot be changed in a table.
+        tie_break: The order of equal scores: by ascending id, or so that the target loses every tie ("target-last",
+            GeneCIS, whose loader puts the target first).
     """
 
     remove_reference: bool = False
     caption_join: CaptionJoin = "single"
     preprocess: str = "center-crop"
     query_text_field: str = "relative_caption"
+    gallery: Gallery = "split"
     tie_break: TieBreak = "id-ascending"
 
     def __post_init__(self) -> None:
         """Refuse unknown values."""
-        for name, known in (("caption_join", get_args(CaptionJoin)), ("tie_break", get_args(TieBreak))):
-            if getattr(self, name) not in known:
-                raise InputError(f"{name} is {getattr(self, name)!r}, not one of {', '.join(known)}.")
+        for name, values in (("caption_join", CaptionJoin), ("gallery", Gallery), ("tie_break", TieBreak)):
+            if getattr(self, name) not in get_args(values):
+                known = ", ".join(get_args(values))
+                raise InputError(f"{name} is {getattr(self, name)!r}, not one of {known}.")
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any], where: str) -> "Protocol":
@@ -85,14 +96,26 @@ class Protocol:
             raise InputError(f"{where}: the protocol field {unknown[0]!r} is none of {', '.join(known)}.")
         return cls(**record)
 
+    def changed(self, changes: Mapping[str, Any], where: str, *, fixed: Sequence[str] = ()) -> "Protocol":
+        """The protocol with some fields changed; unknown fields, and those that are `fixed` here, are refused."""
+        stuck = [name for name in fixed if changes.get(name, getattr(self, name)) != getattr(self, name)]
+        if stuck:
+            raise InputError(
+                f"{where}: {stuck[0]} is {getattr(self, stuck[0])!r} and no choice of the protocol; another one is "
+                "another benchmark, under its own name."
+            )
+        return Protocol.from_record({**asdict(self), **changes}, where)
+
 
 def join_captions(texts: Sequence[str], join: CaptionJoin) -> tuple[str, ...]:
     """The texts to encode for one query; their normalised features are averaged and re-normalised.
 
     'single': the only caption; 'and': "a and b" (CIReVL); 'reversed-and': "b and a" (Pic2Word's "caption2 and
     caption1"); 'both-orders': each caption stripped of ".?, ", joined by " and " in both orders (SEARLE,
-    LinCIR); 'comma': "a, b" (E5-V, MMRet).
+    LinCIR); 'comma': "a, b" (E5-V, MMRet). An image query has no texts to join.
     """
+    if not texts:
+        return ()
     if join == "single" and len(texts) != 1:
         raise InputError(f"caption_join 'single' met the captions {list(texts)!r}; name how to join them.")
     if join == "comma":
@@ -108,17 +131,22 @@ def join_captions(texts: Sequence[str], join: CaptionJoin) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """Queries over a gallery of images, with judgements and a protocol.
+    """Queries over a gallery of images (or of texts), with judgements and a protocol.
 
     Attributes:
         name: The benchmark, e.g. "miniature".
         version: Of its data (a seed, a release).
         split: "train", "val" or "test".
         images: Reads every gallery and reference image by id.
-        gallery: Ids of the images that are searched.
+        gallery: Ids of what is searched. Empty where only annotations are there and these do not list it (CIRCO):
+            enough to score a finished run.
         queries: The queries.
         protocol: Its conventions.
         metrics: Names for `mmret.retrieval.metrics.metric`, the headline first.
+        averages: Groups of these metrics whose mean is reported as well (CIRR: success@5 and success_subset@1).
+        texts: The gallery's texts by id, where texts are searched instead of images (caption retrieval).
+        copies: Gallery id → the id of the same image, for images that stand in a pool more than once (GeneCIS). Each
+            takes a rank of its own; it is encoded once, so that copies tie exactly.
 
     Raises:
         InputError: Duplicate or unknown ids, or targets outside the gallery.
@@ -132,16 +160,20 @@ class Benchmark:
     queries: tuple[Query, ...]
     protocol: Protocol = field(default_factory=Protocol)
     metrics: tuple[str, ...] = ()
+    averages: tuple[tuple[str, ...], ...] = ()
+    texts: Mapping[str, str] = field(default_factory=dict)
+    copies: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Check that all ids are known and unique."""
         where = f"benchmark {self.name} {self.split}"
         _refuse_duplicates(self.gallery, f"The gallery of {where} holds image")
         _refuse_duplicates((query.id for query in self.queries), f"The queries of {where} hold id")
-        known, gallery = set(self.images.ids), set(self.gallery)
+        images, gallery = set(self.images.ids), set(self.gallery)
+        known = set(self.texts) if self.texts else images
         _refuse_unknown(self.gallery, known, f"The gallery of {where} names", "has no image")
         for query in self.queries:
-            _check_query(query, known, gallery, self.protocol.remove_reference)
+            _check_query(query, images, gallery or None, self.protocol)
             join_captions(query.texts, self.protocol.caption_join)
 
     def __repr__(self) -> str:
@@ -179,7 +211,8 @@ class Benchmark:
     @cached_property
     def image_ids(self) -> tuple[str, ...]:
         """Every image that an evaluation encodes, once: the gallery, then references that lie outside it."""
-        return tuple(dict.fromkeys((*self.gallery, *self.references.values())))
+        gallery = () if self.texts else (name for name in self.gallery if name not in self.copies)
+        return tuple(dict.fromkeys((*gallery, *self.references.values())))
 
     def alternatives(self, query: Query) -> tuple[str, ...]:
         """The texts to encode for a query, joined as the protocol says (see `join_captions`)."""
@@ -206,6 +239,9 @@ class Benchmark:
             queries=tuple(parse_query(item, f"{path}, query {row}") for row, item in enumerate(queries)),
             protocol=Protocol.from_record(records.field(record, "protocol", dict, str(path)), str(path)),
             metrics=records.strings(record.get("metrics", []), "metrics", str(path)),
+            averages=tuple(records.strings(group, "averages", str(path)) for group in record.get("averages", [])),
+            texts=record.get("texts", {}),
+            copies=record.get("copies", {}),
         )
 
 
@@ -221,7 +257,10 @@ def parse_query(record: Mapping[str, Any], where: str) -> Query:
         "texts": records.strings(records.field(record, text_key, object, where), text_key, where),
         "targets": _grades(records.field(record, "targets", object, where), where),
         "subset": records.strings(record.get("subset", []), "subset", where),
-        "attributes": records.field({"attributes": {}, **record}, "attributes", dict, where),
+        "attributes": {
+            name: value if isinstance(value, str) else records.strings(value, name, where)
+            for name, value in records.field({"attributes": {}, **record}, "attributes", dict, where).items()
+        },
     }
     if record.get("reference") is not None:
         values["reference"] = records.field(record, "reference", str, where)
@@ -249,12 +288,18 @@ def _refuse_unknown(ids: Iterable[str], known: set[str], names: str, lack: str) 
         raise InputError(f"{names} {unknown[0]!r}, which {lack} ({len(unknown):,} such ids).")
 
 
-def _check_query(query: Query, known: set[str], gallery: set[str], remove_reference: bool) -> None:
+def _check_query(query: Query, images: set[str], gallery: set[str] | None, protocol: Protocol) -> None:
+    """Refuse ids that are nowhere; `gallery` is None where it is not known."""
     if query.reference is not None:
-        _refuse_unknown((query.reference,), known, f"Query {query.id!r} names the reference", "has no image")
-    _refuse_unknown(query.targets, gallery, f"Query {query.id!r} names the target", "is not in the gallery")
-    _refuse_unknown(query.subset, gallery, f"The subset of query {query.id!r} names", "is not in the gallery")
-    if remove_reference and query.reference in query.targets:
+        _refuse_unknown((query.reference,), images, f"Query {query.id!r} names the reference", "has no image")
+    if gallery is not None:
+        _refuse_unknown(query.targets, gallery, f"Query {query.id!r} names the target", "is not in the gallery")
+        _refuse_unknown(
+            query.subset, gallery, f"The subset of query {query.id!r} names", "is not in the gallery"
+        )
+    if protocol.remove_reference and query.reference in query.targets:
         raise InputError(
             f"Query {query.id!r} has its reference {query.reference!r} as a target and removes it."
         )
+    if protocol.gallery == "pool" and not query.subset:
+        raise InputError(f"Query {query.id!r} has no candidates of its own, which its protocol searches.")

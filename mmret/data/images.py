@@ -14,7 +14,7 @@ but the pixels (and so the vectors) are then others: published preprocessings do
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -86,12 +86,61 @@ class FolderImages:
 
     def stamp(self, id: str) -> str:
         """Return the file's size in bytes and modification time in nanoseconds; raises `InputError`."""
-        path = self.root / id
-        try:
-            stat = path.stat()
-        except OSError as error:
-            raise InputError(f"the image {path} cannot be read ({error.strerror}).") from error
-        return f"{stat.st_size}-{stat.st_mtime_ns}"
+        return _file_stamp(self.root / id)
+
+
+class FileImages:
+    """Images by id, each a file of its own: galleries whose annotations say where every image lies."""
+
+    def __init__(self, paths: Mapping[str, Path]) -> None:
+        self.paths = paths
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """All ids, in the order of the annotations, whether or not their files are there."""
+        return tuple(self.paths)
+
+    def read(self, id: str) -> Image.Image:
+        """Return the image, RGB; raises `InputError`."""
+        return read_image(self.paths[id])
+
+    def stamp(self, id: str) -> str:
+        """Return the file's size in bytes and modification time in nanoseconds; raises `InputError`."""
+        return _file_stamp(self.paths[id])
+
+    def missing(self, ids: Iterable[str]) -> list[str]:
+        """Which of these have no file; every folder is listed once, which is quick for a hundred thousand."""
+        listed: dict[Path, frozenset[str]] = {}
+        missing = []
+        for id in ids:
+            path = self.paths[id]
+            if path.parent not in listed:
+                listed[path.parent] = _names(path.parent)
+            if path.name not in listed[path.parent]:
+                missing.append(id)
+        return missing
+
+
+def images_by_stem(*folders: Path) -> dict[str, Path]:
+    """The image files that lie in these folders themselves, by name without suffix; absent folders hold none."""
+    found: dict[str, Path] = {}
+    for folder in folders:
+        for name in sorted(_names(folder)):
+            if Path(name).suffix.lower() in SUFFIXES:
+                found.setdefault(Path(name).stem, folder / name)
+    return found
+
+
+def _names(folder: Path) -> frozenset[str]:
+    return frozenset(os.listdir(folder)) if folder.is_dir() else frozenset()
+
+
+def _file_stamp(path: Path) -> str:
+    try:
+        stat = path.stat()
+    except OSError as error:
+        raise InputError(f"the image {path} cannot be read ({error.strerror}).") from error
+    return f"{stat.st_size}-{stat.st_mtime_ns}"
 
 
 def read_image(path: str | Path) -> Image.Image:

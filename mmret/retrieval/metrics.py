@@ -5,6 +5,7 @@ the literature are different metrics here:
 
     recall@k          share of the relevant documents found
     success@k         any found (the "Recall@K" of composed image retrieval)
+    success_target@k  success on the best-graded document alone (CIRCO's Recall@K, on its single target)
     ndcg@k            linear gain over log2(rank + 1), by the ideal ranking's (trec_eval's ndcg_cut)
     map@k             average precision over all relevant documents (trec_eval's map_cut)
     map@k (÷ min)     average precision over min(k, relevant) (CIRCO's mAP@K)
@@ -54,6 +55,12 @@ def recall(relevance: Relevance, k: int) -> Values:
 def success(relevance: Relevance, k: int) -> Values:
     """1 if any of the first k is relevant, else 0."""
     found: Values = np.asarray(relevance.hits(k).any(axis=1), dtype=np.float64)
+    return found
+
+
+def success_target(relevance: Relevance, k: int) -> Values:
+    """1 if a document of the query's best grade is among the first k, else 0."""
+    found: Values = np.asarray((relevance.gains[:, :k] == relevance.ideal[:, :1]).any(axis=1), dtype=np.float64)
     return found
 
 
@@ -107,6 +114,7 @@ class Family:
 FAMILIES = {
     "recall@{k}": Family(recall),
     "success@{k}": Family(success),
+    "success_target@{k}": Family(success_target),
     "ndcg@{k}": Family(ndcg),
     "map@{k}": Family(average_precision),
     "map@{k} (÷ min)": Family(average_precision_min),
