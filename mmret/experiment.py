@@ -8,7 +8,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,23 +18,35 @@ from torch import Tensor
 
 from mmret.backbones import load_backbone
 from mmret.backbones.base import Backbone
-from mmret.composition import PDV, ComposedFeatures, Composer, QueryBatch, composer_from_spec, concatenate
+from mmret.composition import PDV, ComposedFeatures, Composer, composer_from_spec, concatenate
 from mmret.composition.grid import GRIDS
 from mmret.composition.selection import SweepResult, select
 from mmret.composition.sweep import QueryRankings, sweep
 from mmret.data import load_benchmark
 from mmret.data.benchmark import Benchmark
-from mmret.embedding import embed_images, open_store
-from mmret.errors import InputError
+from mmret.encoded_benchmark import EncodedBenchmark, Vectors, encode_benchmark
+from mmret.errors import AwaitingServerError, InputError
 from mmret.name_lookup import name_lookup
 from mmret.retrieval.evaluate import Evaluation, evaluate
-from mmret.retrieval.index import Index
 from mmret.retrieval.metrics import Relevance, metric
+from mmret.retrieval.refine import break_ties
 from mmret.retrieval.run import Run
 from mmret.retrieval.search import search
+from mmret.server_files import write_submissions
 from mmret.tables.cells import CellOutcome, CellRequest
 
-Vectors = NDArray[np.float32]
+__all__ = [
+    "CellOutcome",
+    "EncodedBenchmark",
+    "Ranked",
+    "compose",
+    "encode_benchmark",
+    "query_vectors",
+    "rank_queries",
+    "run_cell",
+    "select_pdv",
+    "train_phi",
+]
 
 #: Ranks kept of each query: what CIRCO's and CIRR's servers take.
 DEPTH = 50
@@ -45,69 +56,23 @@ _QUERIES_AT_ONCE = 256
 
 
 @dataclass(frozen=True, eq=False)
-class EncodedBenchmark:
-    """A benchmark with the backbone's vectors of its images.
-
-    Attributes:
-        benchmark: The benchmark.
-        vectors: float32 [M, D], **un-normalised**, one row for each of `benchmark.image_ids`.
-    """
-
-    benchmark: Benchmark
-    vectors: Vectors
-
-    @cached_property
-    def rows(self) -> dict[str, int]:
-        """Image id → row of `vectors`."""
-        return {name: row for row, name in enumerate(self.benchmark.image_ids)}
-
-    @cached_property
-    def index(self) -> Index:
-        """The gallery, exact, by cosine similarity."""
-        gallery = self.benchmark.gallery
-        return Index(gallery, self.vectors[[self.rows[name] for name in gallery]])
-
-    def batch(self, positions: Sequence[int]) -> QueryBatch:
-        """The queries at these positions with the features of their reference images, as composers take them."""
-        queries = [self.benchmark.queries[position] for position in positions]
-        references = [query.reference for query in queries]
-        missing = [query.id for query in queries if query.reference is None]
-        if missing:
-            raise InputError(f"Query {missing[0]!r} has no reference image, so there is nothing to compose.")
-        rows = [self.rows[str(name)] for name in references]
-        return QueryBatch(
-            ids=tuple(query.id for query in queries),
-            references=tuple(map(str, references)),
-            texts=tuple(self.benchmark.alternatives(query) for query in queries),
-            reference_image=torch.from_numpy(self.vectors[rows]),
-        )
-
-
-@dataclass(frozen=True, eq=False)
 class Ranked:
-    """What an experiment gives: the run, the run over each query's pool where there are pools, the evaluation."""
+    """What an experiment gives: the run, the run over each query's subset where there are any, and the evaluation.
+
+    The evaluation is of no query and no metric where the ground truth is not public.
+    """
 
     run: Run
     subset_run: Run | None
     evaluation: Evaluation
 
 
-def encode_benchmark(
-    backbone: Backbone, benchmark: Benchmark, stores: Path | None = None
-) -> EncodedBenchmark:
-    """Embed the gallery and the reference images; with a folder of `stores`, what lies there is not encoded again."""
-    store = None
-    if stores is not None:
-        mark = backbone.spec.revision.split(":")[-1][:12].replace("/", "-")
-        name = f"{benchmark.name}-{benchmark.version}-{benchmark.split}-{backbone.spec.preprocess}-{mark}"
-        store = open_store(stores / name.replace("/", "-"), backbone)
-    return EncodedBenchmark(
-        benchmark, embed_images(backbone, benchmark.images, benchmark.image_ids, store=store)
-    )
-
-
 def compose(backbone: Backbone, encoded: EncodedBenchmark, composer: Composer) -> ComposedFeatures | Tensor:
-    """The features of all queries, [Q, D] each, in the benchmark's order."""
+    """The features of all queries, [Q, D] each, in the benchmark's order.
+
+    Raises:
+        InputError: Queries have no reference image, and the composer needs one.
+    """
     total = len(encoded.benchmark.queries)
     starts = range(0, total, _QUERIES_AT_ONCE)
     with backbone.cuts_told_once():
@@ -115,9 +80,24 @@ def compose(backbone: Backbone, encoded: EncodedBenchmark, composer: Composer) -
             composer(backbone, encoded.batch(range(s, min(s + _QUERIES_AT_ONCE, total)))) for s in starts
         ]
     composed = [part for part in parts if isinstance(part, ComposedFeatures)]
-    return (
-        concatenate(composed) if composed else torch.cat([part for part in parts if isinstance(part, Tensor)])
-    )
+    if composed:
+        features: ComposedFeatures | Tensor = concatenate(composed)
+    else:
+        features = torch.cat([part for part in parts if isinstance(part, Tensor)])
+    _refuse_text_queries(features, encoded.benchmark, composer)
+    return features
+
+
+def _refuse_text_queries(
+    features: ComposedFeatures | Tensor, benchmark: Benchmark, composer: Composer
+) -> None:
+    used = features.reference_image if isinstance(features, ComposedFeatures) else features
+    for row in used.isnan().any(dim=-1).nonzero().flatten().tolist():
+        query = benchmark.queries[row]
+        if query.reference is None:
+            raise InputError(
+                f"Query {query.id!r} has no reference image, so {composer.name} has nothing to compose: use text-only."
+            )
 
 
 def query_vectors(features: ComposedFeatures | Tensor, pdv: PDV | None = None) -> Vectors:
@@ -130,16 +110,29 @@ def query_vectors(features: ComposedFeatures | Tensor, pdv: PDV | None = None) -
 
 
 def rank_queries(vectors: Vectors, encoded: EncodedBenchmark, depth: int = DEPTH) -> Ranked:
-    """Search the benchmark's gallery and pools by its protocol, and evaluate with its metrics."""
+    """Search what the benchmark's protocol says, the subsets of its queries as well, and evaluate with its metrics."""
     benchmark, ids = encoded.benchmark, [query.id for query in encoded.benchmark.queries]
-    run = search(encoded.index, ids, vectors, depth, exclude=benchmark.exclusions)
+    run = search(
+        encoded.index, ids, vectors, depth, exclude=benchmark.exclusions, pools=searched_pools(benchmark)
+    )
+    run = break_ties(run, benchmark.judgements, benchmark.protocol.tie_break)
     subset_run = None
-    if benchmark.pools:
+    if benchmark.pools and searched_pools(benchmark) is None:
         chosen = [row for row, name in enumerate(ids) if name in benchmark.pools]
         pooled = [ids[row] for row in chosen]
         subset_run = search(encoded.index, pooled, vectors[chosen], depth, pools=benchmark.pools)
-    found = evaluate(run, benchmark.judgements, benchmark.metrics, subset_run=subset_run)
-    return Ranked(run, subset_run, found)
+    return Ranked(run, subset_run, _evaluated(run, benchmark, subset_run))
+
+
+def searched_pools(benchmark: Benchmark) -> Mapping[str, Sequence[str]] | None:
+    """Each query's own candidates where the protocol searches these, else None: the whole gallery."""
+    return benchmark.pools if benchmark.protocol.gallery == "pool" else None
+
+
+def _evaluated(run: Run, benchmark: Benchmark, subset_run: Run | None = None) -> Evaluation:
+    if not benchmark.judgements:
+        return Evaluation((), {}, {}, ties=run.ties, missing=0, unreachable=0)
+    return evaluate(run, benchmark.judgements, benchmark.metrics, subset_run=subset_run)
 
 
 def select_pdv(
@@ -158,7 +151,15 @@ def select_pdv(
     if grid not in GRIDS:
         raise InputError(f"There is no grid of PDV settings {grid!r}; there are {', '.join(GRIDS)}.")
     ids = [query.id for query in benchmark.queries]
-    sweeping = sweep(encoded.index, ids, features, GRIDS[grid], metric(name).k, exclude=benchmark.exclusions)
+    sweeping = sweep(
+        encoded.index,
+        ids,
+        features,
+        GRIDS[grid],
+        metric(name).k,
+        exclude=benchmark.exclusions,
+        pools=searched_pools(benchmark),
+    )
     split = (benchmark.name, benchmark.split)
     return select(sweeping, name, _measure(encoded, name), selected_on=split, reported_on=reported_on)
 
@@ -182,7 +183,9 @@ def _measure(encoded: EncodedBenchmark, name: str) -> Callable[[QueryRankings], 
 def run_cell(request: CellRequest) -> CellOutcome:
     """Run one cell of a table: train φ if the row trains, encode, compose, choose PDV, search, evaluate.
 
-    Raises `InputError` where data or weights are missing.
+    Raises:
+        AwaitingServerError: The ground truth is not public; runs and the server's files are written.
+        InputError: Data or weights are missing.
     """
     if request.method["name"] == NAME_LOOKUP:
         return _look_up(request)
@@ -194,6 +197,8 @@ def run_cell(request: CellRequest) -> CellOutcome:
     features = compose(backbone, encoded, _composer(method, request.split))
     pdv, chosen = _setting(backbone, request, method)
     ranked = rank_queries(query_vectors(features, pdv), encoded)
+    if not encoded.benchmark.judgements:
+        raise AwaitingServerError(_submit(request, encoded.benchmark, method, ranked))
     return replace(
         _outcome(request, encoded.benchmark, ranked),
         pdv=None if pdv is None else pdv.to_dict(),
@@ -206,6 +211,15 @@ def run_cell(request: CellRequest) -> CellOutcome:
         facts=_facts(request, method, ranked, chosen),
         arrays={} if chosen is None else _sweep_arrays(chosen),
     )
+
+
+def _submit(request: CellRequest, benchmark: Benchmark, method: Mapping[str, Any], ranked: Ranked) -> str:
+    """Keep the runs and write the server's files; the sentence that stands in the table."""
+    _facts(request, method, ranked, None)
+    paths = write_submissions(
+        benchmark, ranked.run, ranked.subset_run, request.folder / "submissions", request.path.stem
+    )
+    return f"submission written, awaiting server: {', '.join(map(str, paths))}"
 
 
 def _look_up(request: CellRequest) -> CellOutcome:
@@ -267,9 +281,10 @@ def _encoded(backbone: Backbone, request: CellRequest, split: str) -> EncodedBen
 
 def _benchmark(request: CellRequest, split: str) -> Benchmark:
     """The benchmark's split under the cell's protocol and metrics."""
-    benchmark = load_benchmark(request.benchmark, split)
-    protocol = replace(benchmark.protocol, **request.protocol)
-    return replace(benchmark, protocol=protocol, metrics=request.metrics)
+    benchmark = load_benchmark(
+        request.benchmark, split, protocol=request.protocol, allow_missing=request.allow_missing
+    )
+    return replace(benchmark, metrics=request.metrics)
 
 
 def _composer(method: Mapping[str, Any], split: str) -> Composer:
@@ -312,6 +327,9 @@ def _facts(
     run.parent.mkdir(parents=True, exist_ok=True)
     ranked.run.save(run)
     facts: dict[str, Any] = {"ties": ranked.evaluation.ties, "run": str(run)}
+    if ranked.subset_run is not None:
+        facts["subset_run"] = str(request.path.with_suffix(".subset-run.npz"))
+        ranked.subset_run.save(facts["subset_run"])
     if request.train is not None:
         facts["training"] = str(Path(method["phi"]).parent)
     if chosen is not None:

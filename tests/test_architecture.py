@@ -29,8 +29,11 @@ DIRECTIONS["data"] = {"errors", "atomic", "backbones.prompt"}
 DIRECTIONS["data.datamodules"] = DIRECTIONS["probes"] = {"errors", "backbones", "data"}
 DIRECTIONS["embedding"] = {"errors", "atomic", "backbones", "data", "retrieval"}
 DIRECTIONS["name_lookup"] = {"errors", "data", "retrieval"}
-DIRECTIONS["experiment"] = {"composition", "losses", "embedding", "name_lookup", "tables.cells"}
-DIRECTIONS["experiment"] |= DIRECTIONS["embedding"]
+DIRECTIONS["server_files"] = {"errors", "atomic", "data", "retrieval"}
+DIRECTIONS["scoring"] = {"errors", "data", "retrieval", "server_files"}
+DIRECTIONS["encoded_benchmark"] = {"composition", "embedding", *DIRECTIONS["embedding"]}
+DIRECTIONS["experiment"] = {"encoded_benchmark", "losses", "name_lookup", "server_files", "tables.cells"}
+DIRECTIONS["experiment"] |= DIRECTIONS["encoded_benchmark"]
 DIRECTIONS["methods"] = {"experiment", *DIRECTIONS["experiment"]}
 _SHOWN = {"tables", "display", "figures", "templates", "report"}
 DIRECTIONS |= dict.fromkeys(_SHOWN, _SHOWN | DIRECTIONS["methods"])

@@ -66,6 +66,7 @@ def _load_own(name: str, split: str, root: str | Path, allow_missing: bool) -> B
 
         folder = root if name == "emoji" else name.removeprefix("folder:")
         return load_annotated_folder(folder, split, allow_missing=allow_missing)
-    from mmret.data.catalogue import RELEASES
-
-    raise InputError(f"There is no benchmark {name!r}; there are miniature, emoji, folder:PATH, {', '.join(RELEASES)}.")
+    raise InputError(
+        f"There is no benchmark {name!r}; there are miniature, emoji, folder:PATH, and the published ones that "
+        "`mmret data list` prints."
+    )

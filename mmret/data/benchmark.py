@@ -239,7 +239,9 @@ class Benchmark:
             queries=tuple(parse_query(item, f"{path}, query {row}") for row, item in enumerate(queries)),
             protocol=Protocol.from_record(records.field(record, "protocol", dict, str(path)), str(path)),
             metrics=records.strings(record.get("metrics", []), "metrics", str(path)),
-            averages=tuple(records.strings(group, "averages", str(path)) for group in record.get("averages", [])),
+            averages=tuple(
+                records.strings(group, "averages", str(path)) for group in record.get("averages", [])
+            ),
             texts=record.get("texts", {}),
             copies=record.get("copies", {}),
         )
@@ -293,7 +295,9 @@ def _check_query(query: Query, images: set[str], gallery: set[str] | None, proto
     if query.reference is not None:
         _refuse_unknown((query.reference,), images, f"Query {query.id!r} names the reference", "has no image")
     if gallery is not None:
-        _refuse_unknown(query.targets, gallery, f"Query {query.id!r} names the target", "is not in the gallery")
+        _refuse_unknown(
+            query.targets, gallery, f"Query {query.id!r} names the target", "is not in the gallery"
+        )
         _refuse_unknown(
             query.subset, gallery, f"The subset of query {query.id!r} names", "is not in the gallery"
         )

@@ -108,16 +108,18 @@ def _read(source: _Source, direction: Direction, root: Path, split: str) -> Anno
     return Annotations(queries, tuple(texts), images, texts=texts)
 
 
-def _release(name: str, source: _Source, direction: Direction) -> Release:
-    def count(images: int) -> dict[str, int]:
-        sizes = (CAPTIONS * images, images)
-        return dict(zip(("queries", "gallery entries"), sizes if direction == "text-to-image" else sizes[::-1], strict=True))
+def _counts(images: int, direction: Direction) -> dict[str, int]:
+    if direction == "text-to-image":
+        return {"queries": CAPTIONS * images, "gallery entries": images}
+    return {"queries": images, "gallery entries": CAPTIONS * images}
 
+
+def _release(name: str, source: _Source, direction: Direction) -> Release:
     return Release(
         name=f"{name}-{direction}",
         folder=source.folder,
         version="1",
-        counts={split: count(images) for split, images in source.sizes.items()},
+        counts={split: _counts(images, direction) for split, images in source.sizes.items()},
         protocol=Protocol(query_text_field="caption"),
         metrics=("success@1", "success@5", "success@10"),
         files=lambda root, split: (root / source.file,),

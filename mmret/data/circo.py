@@ -21,7 +21,10 @@ _COCO: Final = Path("COCO2017_unlabeled")
 
 
 def _files(root: Path, split: str) -> tuple[Path, ...]:
-    return root / "annotations" / f"{split}.json", root / _COCO / "annotations" / "image_info_unlabeled2017.json"
+    return (
+        root / "annotations" / f"{split}.json",
+        root / _COCO / "annotations" / "image_info_unlabeled2017.json",
+    )
 
 
 def _read(root: Path, split: str, protocol: Protocol) -> Annotations:
@@ -67,7 +70,10 @@ CIRCO: Final = Release(
     name="circo",
     folder="circo",
     version="1",
-    counts={"val": {"queries": 220, "gallery entries": 123_403}, "test": {"queries": 800, "gallery entries": 123_403}},
+    counts={
+        "val": {"queries": 220, "gallery entries": 123_403},
+        "test": {"queries": 800, "gallery entries": 123_403},
+    },
     protocol=Protocol(preprocess="target-pad-1.25", query_text_field="relative_caption"),
     metrics=(
         *("map@5 (÷ min)", "map@10 (÷ min)", "map@25 (÷ min)", "map@50 (÷ min)"),

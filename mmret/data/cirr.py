@@ -56,7 +56,10 @@ CIRR: Final = Release(
     name="cirr",
     folder="cirr",
     version="rc2",
-    counts={"val": {"queries": 4181, "gallery entries": 2297}, "test1": {"queries": 4148, "gallery entries": 2315}},
+    counts={
+        "val": {"queries": 4181, "gallery entries": 2297},
+        "test1": {"queries": 4148, "gallery entries": 2315},
+    },
     protocol=Protocol(remove_reference=True, preprocess="target-pad-1.25", query_text_field="caption"),
     metrics=(
         *("success@1", "success@5", "success@10", "success@50"),

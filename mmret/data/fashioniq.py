@@ -37,7 +37,9 @@ def _read(root: Path, category: str, split: str, protocol: Protocol) -> Annotati
     if len(set(names)) < len(names):
         raise InputError(f"{image_split} lists an image twice; fetch the file again.")
     if protocol.gallery == "union":
-        names = tuple(dict.fromkeys(name for query in queries for name in (str(query.reference), *query.targets)))
+        names = tuple(
+            dict.fromkeys(name for query in queries for name in (str(query.reference), *query.targets))
+        )
     there = images_by_stem(root / "images")  # published as .jpg by some and as .png by others
     paths = {name: there.get(name, root / "images" / f"{name}.jpg") for name in names}
     return Annotations(queries, names, FileImages(paths))

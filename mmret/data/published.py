@@ -35,7 +35,9 @@ class Annotations:
     @property
     def counts(self) -> dict[str, int]:
         """What is compared with a whole copy: the number of queries and, where it is known, the gallery's size."""
-        return {"queries": len(self.queries)} | ({"gallery entries": len(self.gallery)} if self.gallery else {})
+        return {"queries": len(self.queries)} | (
+            {"gallery entries": len(self.gallery)} if self.gallery else {}
+        )
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,9 @@ def success(relevance: Relevance, k: int) -> Values:
 
 def success_target(relevance: Relevance, k: int) -> Values:
     """1 if a document of the query's best grade is among the first k, else 0."""
-    found: Values = np.asarray((relevance.gains[:, :k] == relevance.ideal[:, :1]).any(axis=1), dtype=np.float64)
+    found: Values = np.asarray(
+        (relevance.gains[:, :k] == relevance.ideal[:, :1]).any(axis=1), dtype=np.float64
+    )
     return found
 
 

@@ -42,7 +42,8 @@ class CellRequest:
     `description` holds all that changes the number (fingerprint of the backbone, version and protocol of the
     benchmark, contents of the training configs, digests of weight files, method, PDV, metrics, seed); names
     and places are left out. `folder` is the table's folder of results: stores and checkpoints that cells
-    share may be kept beside it.
+    share may be kept beside it. With `allow_missing` images that are not there are gone on without; the
+    benchmark's version then says so, and so does the identity.
     """
 
     table: str
@@ -58,6 +59,7 @@ class CellRequest:
     train: Settings | None
     description: Settings
     folder: Path
+    allow_missing: bool = False
 
     @cached_property
     def identity(self) -> str:

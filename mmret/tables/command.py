@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mmret.tables.load import load_spec
+from mmret.tables.requests import InstalledFingerprints
 from mmret.tables.run import run_table
 from mmret.tables.table import FORMATS
 
@@ -26,6 +27,11 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--seeds", type=int, metavar="N", help="take the table's first N seeds only")
     parser.add_argument("--rows", metavar="A,B", help="run these rows only; the others show what is stored")
+    parser.add_argument(
+        "--allow-missing",
+        action="store_true",
+        help="go on without images that are not there (marked as such)",
+    )
     parser.add_argument("--force", action="store_true", help="run the cells even if they have a result")
     return parser
 
@@ -40,5 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Imported last: it brings torch, which a mistake in the YAML need not wait for.
     from mmret.experiment import run_cell
 
-    print(run_table(spec, run_cell, options.out, only, options.force).render(options.format))
+    fingerprints = InstalledFingerprints(options.allow_missing)
+    table = run_table(spec, run_cell, options.out, only, options.force, fingerprints)
+    print(table.render(options.format))
     return 0

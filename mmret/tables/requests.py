@@ -2,8 +2,8 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict, replace
-from functools import cache
+from dataclasses import asdict
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,6 +18,9 @@ from mmret.tables.spec import RowSpec, Settings, TableSpec
 class Fingerprints(Protocol):
     """Says what the names of backbones and benchmarks stand for; InputError where something is missing."""
 
+    allow_missing: bool
+    """Whether benchmarks stand for what is there of their images."""
+
     def backbone(self, name: str, preprocess: str) -> Mapping[str, str]:
         """What decides the backbone's vectors."""
         ...
@@ -28,11 +31,15 @@ class Fingerprints(Protocol):
 
 
 class InstalledFingerprints:
-    """The fingerprints of the backbones and benchmarks of this installation; each is looked up once."""
+    """The fingerprints of the backbones and benchmarks of this installation; each is looked up once.
 
-    def __init__(self) -> None:
+    `allow_missing` goes on without images that are not there, see `mmret.data.load_benchmark`.
+    """
+
+    def __init__(self, allow_missing: bool = False) -> None:
+        self.allow_missing = allow_missing
         self._backbone = cache(_resolve_backbone)
-        self._benchmark = cache(_load_benchmark)
+        self._benchmark = cache(partial(_load_benchmark, allow_missing))
 
     def backbone(self, name: str, preprocess: str) -> Mapping[str, str]:
         """The fingerprint of the backbone's spec in fp32; no weights are read."""
@@ -40,16 +47,9 @@ class InstalledFingerprints:
 
     def benchmark(self, name: str, split: str, protocol: Settings) -> Settings:
         """Name, version and split as the data has them, and its protocol with the row's changes."""
-        benchmark = self._benchmark(name, split)
-        try:
-            applied = replace(benchmark.protocol, **protocol)
-        except TypeError:
-            known = ", ".join(asdict(benchmark.protocol))
-            raise InputError(
-                f"The protocol {dict(protocol)} names a field that is none of {known}."
-            ) from None
+        benchmark = self._benchmark(name, split, tuple(sorted(protocol.items())))
         named = {"name": benchmark.name, "version": benchmark.version, "split": benchmark.split}
-        return {**named, "protocol": asdict(applied)}
+        return {**named, "protocol": asdict(benchmark.protocol)}
 
 
 def _resolve_backbone(name: str, preprocess: str) -> Mapping[str, str]:
@@ -58,10 +58,10 @@ def _resolve_backbone(name: str, preprocess: str) -> Mapping[str, str]:
     return resolve(name, preprocess).fingerprint("fp32")
 
 
-def _load_benchmark(name: str, split: str) -> Any:
+def _load_benchmark(allow_missing: bool, name: str, split: str, protocol: tuple[tuple[str, Any], ...]) -> Any:
     from mmret.data import load_benchmark
 
-    return load_benchmark(name, split)
+    return load_benchmark(name, split, protocol=dict(protocol), allow_missing=allow_missing)
 
 
 def request_cell(
@@ -96,6 +96,7 @@ def request_cell(
         train=train,
         description=description,
         folder=folder,
+        allow_missing=fingerprints.allow_missing,
     )
 
 

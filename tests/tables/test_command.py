@@ -5,7 +5,7 @@ from types import ModuleType
 import pytest
 
 from mmret.errors import InputError
-from mmret.tables import command, run
+from mmret.tables import command
 from tests.tables.toy_table import ToyFingerprints, ToyRunner, write_spec
 
 
@@ -15,7 +15,7 @@ def runner(monkeypatch: pytest.MonkeyPatch) -> ToyRunner:
     experiment = ModuleType("mmret.experiment")
     experiment.run_cell = toy  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "mmret.experiment", experiment)
-    monkeypatch.setattr(run, "InstalledFingerprints", ToyFingerprints)
+    monkeypatch.setattr(command, "InstalledFingerprints", lambda allow_missing: ToyFingerprints())
     return toy
 
 

@@ -1,0 +1,82 @@
+"""A benchmark with a backbone's vectors of everything in it that has to be encoded once."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mmret.backbones.base import Backbone
+from mmret.composition import QueryBatch
+from mmret.data.benchmark import Benchmark
+from mmret.embedding import embed_images, embed_texts, open_store
+from mmret.retrieval.index import Index
+
+Vectors = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedBenchmark:
+    """A benchmark with the backbone's vectors of its images.
+
+    Attributes:
+        benchmark: The benchmark.
+        vectors: float32 [M, D], **un-normalised**, one row for each of `benchmark.image_ids`.
+        text_vectors: Likewise for the gallery's texts, in the gallery's order, where texts are searched.
+    """
+
+    benchmark: Benchmark
+    vectors: Vectors
+    text_vectors: Vectors | None = None
+
+    @cached_property
+    def rows(self) -> dict[str, int]:
+        """Image id → row of `vectors`; copies of an image in a gallery share its row."""
+        rows = {name: row for row, name in enumerate(self.benchmark.image_ids)}
+        copies = self.benchmark.copies.items()
+        return rows | {copy: rows[original] for copy, original in copies if original in rows}
+
+    @cached_property
+    def index(self) -> Index:
+        """The gallery, exact, by cosine similarity."""
+        gallery = self.benchmark.gallery
+        if self.text_vectors is not None:
+            return Index(gallery, self.text_vectors)
+        return Index(gallery, self.vectors[[self.rows[name] for name in gallery]])
+
+    def batch(self, positions: Sequence[int]) -> QueryBatch:
+        """The queries at these positions with the features of their reference images, as composers take them.
+
+        A text query has no reference: "" stands for its id and NaN for its features, which `compose` lets pass only
+        where they are not used.
+        """
+        queries = [self.benchmark.queries[position] for position in positions]
+        features = np.full((len(queries), self.vectors.shape[1]), np.nan, dtype=np.float32)
+        for row, query in enumerate(queries):
+            if query.reference is not None:
+                features[row] = self.vectors[self.rows[query.reference]]
+        return QueryBatch(
+            ids=tuple(query.id for query in queries),
+            references=tuple(query.reference or "" for query in queries),
+            texts=tuple(self.benchmark.alternatives(query) for query in queries),
+            reference_image=torch.from_numpy(features),
+        )
+
+
+def encode_benchmark(
+    backbone: Backbone, benchmark: Benchmark, stores: Path | None = None
+) -> EncodedBenchmark:
+    """Embed the gallery and the reference images; with a folder of `stores`, what lies there is not encoded again."""
+    store = None
+    if stores is not None:
+        mark = backbone.spec.revision.split(":")[-1][:12].replace("/", "-")
+        name = f"{benchmark.name}-{benchmark.version}-{benchmark.split}-{backbone.spec.preprocess}-{mark}"
+        store = open_store(stores / name.replace("/", "-"), backbone)
+    vectors = embed_images(backbone, benchmark.images, benchmark.image_ids, store=store)
+    if not benchmark.texts:
+        return EncodedBenchmark(benchmark, vectors)
+    texts = [benchmark.texts[name] for name in benchmark.gallery]
+    return EncodedBenchmark(benchmark, vectors, embed_texts(backbone, texts, progress=True))
