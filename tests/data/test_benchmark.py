@@ -100,10 +100,11 @@ def test_faulty_benchmarks_are_refused(changes: dict[str, object], sentence: str
         benchmark(**changes)
 
 
-@pytest.mark.parametrize("texts", [(), ("",), ("red", "  ")])
-def test_empty_captions_are_refused(texts: tuple[str, ...]) -> None:
-    with pytest.raises(InputError, match="'q' has an empty caption"):
-        Query("q", "a", texts)
+@pytest.mark.parametrize("texts", [(), ("",), ("", "  ")])
+def test_a_query_has_an_image_or_words(texts: tuple[str, ...]) -> None:
+    assert Query("q", "a", texts).texts == texts
+    with pytest.raises(InputError, match="'q' has neither an image nor words"):
+        Query("q", None, texts)
 
 
 def test_grades_start_at_one() -> None:

@@ -79,6 +79,16 @@ def test_a_metric_is_its_text():
 )
 def test_unknown_names_are_answered_with_the_known_ones(name):
     with pytest.raises(
-        InputError, match=r"recall@k, success@k, ndcg@k, map@k, map@k \(÷ min\), mrr@k, success_sub"
+        InputError,
+        match=r"recall@k, success@k, success_target@k, ndcg@k, map@k, map@k \(÷ min\), mrr@k, success_sub",
     ):
         metric(name)
+
+
+def test_success_on_the_target_asks_for_the_best_grade():
+    relevance = Relevance(
+        gains=np.array([[1, 0, 2], [1, 1, 0]]), ideal=np.array([[2, 1], [2, 1]]), relevant=np.array([2, 2])
+    )
+    assert metric("success_target@2")(relevance).tolist() == [0, 0]
+    assert metric("success_target@3")(relevance).tolist() == [1, 0]
+    assert metric("success@1")(relevance).tolist() == [1, 1]
