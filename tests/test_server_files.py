@@ -111,7 +111,9 @@ def test_a_query_that_stands_twice_is_refused(cirr: Benchmark, tmp_path: Path) -
 def test_nothing_is_written_from_a_faulty_run(cirr: Benchmark, tmp_path: Path) -> None:
     run = whole_run(cirr)
     short = Run(run.query_ids[1:], run.document_ids, run.indices[1:], run.scores[1:])
-    with pytest.raises(InputError, match=r"The run over the gallery is no file .* 1 of 8 queries are missing"):
+    with pytest.raises(
+        InputError, match=r"The run over the gallery is no file .* 1 of 8 queries are missing"
+    ):
         write_submissions(cirr, short, run, tmp_path / "out", "ours")
     with pytest.raises(InputError, match="also takes a run over each query's subset"):
         write_submissions(cirr, run, None, tmp_path / "out", "ours")
