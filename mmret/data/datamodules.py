@@ -249,9 +249,10 @@ class BenchmarkDataModule(_BatchedDataModule):
     Images are preprocessed as the benchmark's protocol says.
 
     Args:
-        benchmark: A name for `mmret.load_benchmark`: `miniature`, `emoji`, `folder:PATH`, …
+        benchmark: A name for `mmret.load_benchmark`: `miniature`, `emoji`, `folder:PATH`, `cirr`, …
         split: Its split.
         root: Folder of the data, for benchmarks that need one.
+        allow_missing: Go on without images that are not there.
         backbone: Name whose input size and normalisation apply; by default that of the tested module.
         batch_size: Images or queries a batch and device.
         num_workers: Processes that read images; 0 reads in the main process.
@@ -267,15 +268,19 @@ class BenchmarkDataModule(_BatchedDataModule):
         backbone: str | None = None,
         batch_size: int = 64,
         num_workers: int = 0,
+        allow_missing: bool = False,
     ) -> None:
         super().__init__(batch_size, num_workers, seed=0)
         self.save_hyperparameters(logger=False)
 
     def setup(self, stage: str | None = None) -> None:
-        """Load the benchmark and the preprocessing."""
+        """Load the benchmark and the preprocessing; a gallery of texts raises InputError."""
         from mmret.data import load_benchmark
 
-        self.benchmark = load_benchmark(*(self.hparams[name] for name in ("benchmark", "split", "root")))
+        name, split, root = (self.hparams[key] for key in ("benchmark", "split", "root"))
+        self.benchmark = load_benchmark(name, split, root, allow_missing=self.hparams["allow_missing"])
+        if self.benchmark.texts:
+            raise InputError(f"{name} searches texts, which this data module does not load; use a table's row.")
         self.transform = self.transform_for(self.hparams["backbone"], self.benchmark.protocol.preprocess)
 
     def test_dataloader(self) -> list[DataLoader[Any]]:
