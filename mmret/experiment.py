@@ -4,6 +4,7 @@ The gallery is embedded once per backbone, preprocessing and benchmark, in a sto
 a table shares. `run_cell` is what a table calls for each of its missing cells.
 """
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mmret.atomic import write_text
 from mmret.backbones import load_backbone
 from mmret.backbones.base import Backbone
 from mmret.composition import PDV, ComposedFeatures, Composer, composer_from_spec, concatenate
@@ -198,7 +200,8 @@ def run_cell(request: CellRequest) -> CellOutcome:
     pdv, chosen = _setting(backbone, request, method)
     ranked = rank_queries(query_vectors(features, pdv), encoded)
     if not encoded.benchmark.judgements:
-        raise AwaitingServerError(_submit(request, encoded.benchmark, method, ranked))
+        facts = _facts(request, method, ranked, chosen) | {"pdv": None if pdv is None else pdv.to_dict()}
+        raise AwaitingServerError(_submit(request, encoded.benchmark, ranked, facts))
     return replace(
         _outcome(request, encoded.benchmark, ranked),
         pdv=None if pdv is None else pdv.to_dict(),
@@ -213,12 +216,12 @@ def run_cell(request: CellRequest) -> CellOutcome:
     )
 
 
-def _submit(request: CellRequest, benchmark: Benchmark, method: Mapping[str, Any], ranked: Ranked) -> str:
-    """Keep the runs and write the server's files; the sentence that stands in the table."""
-    _facts(request, method, ranked, None)
-    paths = write_submissions(
-        benchmark, ranked.run, ranked.subset_run, request.folder / "submissions", request.path.stem
-    )
+def _submit(request: CellRequest, benchmark: Benchmark, ranked: Ranked, facts: Mapping[str, Any]) -> str:
+    """Write the server's files, and what made them beside them; the sentence that stands in the table."""
+    folder, name = request.folder / "submissions", request.path.stem
+    paths = write_submissions(benchmark, ranked.run, ranked.subset_run, folder, name)
+    record = {"description": request.description, "facts": facts, "files": paths}
+    write_text(folder / f"{name}.made-by.json", json.dumps(record, indent=1, default=str) + "\n")
     return f"submission written, awaiting server: {', '.join(map(str, paths))}"
 
 

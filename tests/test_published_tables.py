@@ -127,6 +127,8 @@ def test_hidden_ground_truth_ends_in_server_files(name: str, split: str, root: P
     benchmark = load_benchmark(name, split)
     paths = [Path(path) for path in sentence.partition(": ")[2].split(", ")]
     assert len(paths) == (2 if name == "cirr" else 1)
+    (record,) = paths[0].parent.glob("*.made-by.json")
+    assert json.loads(record.read_text())["description"]["benchmark"]["split"] == split
     for path in paths:
         run = read_submission(path, benchmark).run
         assert set(run.query_ids) == {query.id for query in benchmark.queries}

@@ -111,8 +111,8 @@ def join_captions(texts: Sequence[str], join: CaptionJoin) -> tuple[str, ...]:
     """The texts to encode for one query; their normalised features are averaged and re-normalised.
 
     'single': the only caption; 'and': "a and b" (CIReVL); 'reversed-and': "b and a" (Pic2Word's "caption2 and
-    caption1"); 'both-orders': each caption stripped of ".?, ", joined by " and " in both orders (SEARLE,
-    LinCIR); 'comma': "a, b" (E5-V, MMRet). An image query has no texts to join.
+    caption1"); 'both-orders': "a and b", "b and a" (SEARLE, LinCIR); 'comma': "a, b" (E5-V, MMRet). For 'and' and
+    'both-orders' each caption is first stripped of ".?, ", as their code does. An image query has no texts to join.
     """
     if not texts:
         return ()
@@ -122,11 +122,10 @@ def join_captions(texts: Sequence[str], join: CaptionJoin) -> tuple[str, ...]:
         return (", ".join(texts),)
     if join == "reversed-and":
         return (" and ".join(reversed(texts)),)
-    if join == "both-orders":
-        stripped = [text.strip(".?, ") for text in texts]
-        # A dictionary drops the second order of a single caption and keeps the order of the first.
-        return tuple(dict.fromkeys((" and ".join(stripped), " and ".join(reversed(stripped)))))
-    return (" and ".join(texts),)
+    stripped = [text.strip(".?, ") for text in texts] if join in ("and", "both-orders") else texts
+    orders = (stripped, stripped[::-1]) if join == "both-orders" else (stripped,)
+    # A dictionary drops the second order of a single caption and keeps the order of the first.
+    return tuple(dict.fromkeys(" and ".join(order) for order in orders))
 
 
 @dataclass(frozen=True)

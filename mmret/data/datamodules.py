@@ -280,7 +280,9 @@ class BenchmarkDataModule(_BatchedDataModule):
         name, split, root = (self.hparams[key] for key in ("benchmark", "split", "root"))
         self.benchmark = load_benchmark(name, split, root, allow_missing=self.hparams["allow_missing"])
         if self.benchmark.texts:
-            raise InputError(f"{name} searches texts, which this data module does not load; use a table's row.")
+            raise InputError(
+                f"{name} searches texts, which this data module does not load; use a table's row."
+            )
         self.transform = self.transform_for(self.hparams["backbone"], self.benchmark.protocol.preprocess)
 
     def test_dataloader(self) -> list[DataLoader[Any]]:

@@ -62,7 +62,7 @@ def crop_dilated(image: Image.Image, box: Box, dilation: float = DILATION) -> Im
     left, top = max(0.0, x - dilation * width), max(0.0, y - dilation * height)
     right = min(float(image.width), left + (1 + dilation) * width)
     bottom = min(float(image.height), top + (1 + dilation) * height)
-    return image.crop((left, top, right, bottom))  # type: ignore[arg-type]  # Pillow rounds, as it did for the authors
+    return image.crop((left, top, right, bottom))  # Pillow rounds, as it did for the authors
 
 
 def pad_to_square(image: Image.Image) -> Image.Image:
@@ -92,7 +92,8 @@ class _Item:
 def _read(root: Path, task: str) -> Annotations:
     (path,) = _files(root, task)
     items: dict[str, _Item] = {}
-    queries, copies = [], {}
+    copies: dict[str, str] = {}
+    queries = []
     for row, (where, record) in enumerate(records.read_records(path)):
         reference, target, *distractors = _items(record, where)
         pool = _numbered(target, *distractors)

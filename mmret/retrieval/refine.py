@@ -70,5 +70,5 @@ def _places(places: Mapping[str, int], names: Sequence[str]) -> Integers:
 
 def _reordered(run: Run, order: Integers, indices: Integers, scores: Floats) -> Run:
     """The run's queries and documents with these rankings [Q, k], each in the order of its row of `order`."""
-    indices, scores = (np.take_along_axis(values, order, axis=1) for values in (indices, scores))
-    return Run(run.query_ids, run.document_ids, indices, scores)
+    in_order = np.take_along_axis(indices, order, axis=1), np.take_along_axis(scores, order, axis=1)
+    return Run(run.query_ids, run.document_ids, *in_order)

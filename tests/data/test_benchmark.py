@@ -51,7 +51,7 @@ def test_the_protocol_alone_decides_on_the_reference() -> None:
 @pytest.mark.parametrize(
     ("join", "expected"),
     [
-        ("and", ("Is red. and has dots",)),
+        ("and", ("Is red and has dots",)),
         ("reversed-and", ("has dots and Is red.",)),
         ("both-orders", ("Is red and has dots", "has dots and Is red")),
         ("comma", ("Is red., has dots",)),
