@@ -141,5 +141,7 @@ def _read_queries(path: Path, split: str) -> tuple[Query, ...]:
 def _with_words(query: Query, where: str) -> Query:
     """The query; published annotations have blank captions that count, in a folder of one's own they are mistakes."""
     if not query.texts or not all(text.strip() for text in query.texts):
-        raise InputError(f"{where}: Query {query.id!r} has an empty caption: {list(query.texts)!r}; write the edit.")
+        raise InputError(
+            f"{where}: Query {query.id!r} has an empty caption: {list(query.texts)!r}; write the edit."
+        )
     return query
