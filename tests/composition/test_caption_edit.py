@@ -66,6 +66,8 @@ def test_an_edit_that_came_out_empty_leaves_the_instruction() -> None:
 def test_records_in_another_order_are_noticed() -> None:
     edits = CaptionEdits.parse(CIREVL, "file")
     edits.check(["0", "1"], [["make it red"], ["Is on a sofa, and asleep"]])
+    joined = CaptionEdits.parse(CIREVL | {"instruction": ["is red and has dots", "on a sofa"]}, "file")
+    joined.check(["0"], [["has dots, is red"]])
     with pytest.raises(InputError, match=r"another instruction .* for 2 of 2 queries \(0, 1\)"):
         edits.check(["0", "1"], [["on a sofa"], ["make it red"]])
     CaptionEdits.parse(CIREVL | {"ids": ["0", "1"]}, "file").check(["0"], [["a paraphrase"]])
