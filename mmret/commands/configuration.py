@@ -87,18 +87,19 @@ def whole_lists() -> Iterator[None]:
     What grows a list (`callbacks+:`) or names one argument of its last member (`callbacks.dirpath`) stays as it is.
     jsonargparse has no public switch for this either.
     """
-    original = _typehints.adapt_typehints
+    module: Any = _typehints
+    original = module.adapt_typehints
 
     def adapt(value: Any, *types: Any, **options: Any) -> Any:
         if isinstance(value, list) and not options.get("append"):
             options["prev_val"] = None
         return original(value, *types, **options)
 
-    _typehints.adapt_typehints = adapt
+    module.adapt_typehints = adapt
     try:
         yield
     finally:
-        _typehints.adapt_typehints = original
+        module.adapt_typehints = original
 
 
 def checkpoint_hyperparameters(path: Path) -> dict[str, Any]:
