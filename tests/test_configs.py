@@ -15,7 +15,7 @@ from PIL import Image
 
 from mmret.backbones.pretraining import save_backbone, trainable_backbone
 from mmret.cli import main
-from mmret.composition.phi import MappingNetwork, save_phi
+from mmret.composition import MappingNetwork, save_phi
 from mmret.data.records import write_json_lines
 from mmret.methods import ContrastivePretraining, LinCIR, ZeroShotCIR
 from mmret.tables.load import load_spec

@@ -15,7 +15,7 @@ from mmret.backbones.openclip import OpenClipBackbone
 from mmret.backbones.pretraining import save_backbone, trainable_backbone
 from mmret.errors import InputError
 from mmret.losses import symmetric_contrastive
-from mmret.methods.attention import training_attention
+from mmret.backbones.attention import training_attention
 from mmret.methods.gathering import gather_with_gradient, writes_results
 
 #: CLIP clips its learnt scale at 100 (arXiv 2103.00020, section 2.5).

@@ -12,9 +12,10 @@ from torch import Tensor
 from mmret.backbones import load_backbone
 from mmret.backbones.base import Backbone
 from mmret.composition.keywords import mask_keywords
-from mmret.composition.phi import MappingNetwork, save_phi
+from mmret.composition.phi import MappingNetwork
+from mmret.composition.phi_files import save_phi
 from mmret.losses import masked_reconstruction
-from mmret.methods.attention import training_attention
+from mmret.backbones.attention import training_attention
 from mmret.methods.gathering import writes_results
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mmret.composition import MappingNetwork, load_phi, save_phi
-from mmret.composition.phi import KEYS
+
 from mmret.errors import InputError
 from tests.full_disk import full_after
 
@@ -18,7 +18,7 @@ def phi() -> MappingNetwork:
 def test_the_keys_are_those_of_the_released_files(phi: MappingNetwork) -> None:
     assert (
         tuple(phi.state_dict())
-        == KEYS
+        == MappingNetwork.KEYS
         == (
             "layers.0.weight",
             "layers.0.bias",
