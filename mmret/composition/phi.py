@@ -147,7 +147,9 @@ class Pic2WordNetwork(Phi):
         backbone: the name of the backbone φ was made for, if known.
     """
 
-    KEYS = tuple(f"{layer}.{kind}" for layer in ("layers.0.0", "layers.1.0", "fc_out") for kind in ("weight", "bias"))
+    KEYS = tuple(
+        f"{layer}.{kind}" for layer in ("layers.0.0", "layers.1.0", "fc_out") for kind in ("weight", "bias")
+    )
 
     def __init__(
         self,
@@ -159,7 +161,9 @@ class Pic2WordNetwork(Phi):
         backbone: str | None = None,
     ) -> None:
         super().__init__(input_width, hidden_width, token_width, backbone)
-        self.layers = nn.Sequential(_block(input_width, hidden_width, dropout), _block(hidden_width, hidden_width, dropout))
+        self.layers = nn.Sequential(
+            _block(input_width, hidden_width, dropout), _block(hidden_width, hidden_width, dropout)
+        )
         self.fc_out = nn.Linear(hidden_width, token_width)
 
     def words(self, features: Tensor) -> Tensor:

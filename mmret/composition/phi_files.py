@@ -131,7 +131,8 @@ def _fetched(name: str, published: Published) -> Path:
     except Exception as error:  # the two ways of downloading raise a dozen kinds
         place = f"save the file as {cached}" if published.url else "connect to the hub once"
         raise InputError(
-            f"φ {name} is not in the local cache and cannot be fetched ({type(error).__name__}); {place}, or give a path."
+            f"φ {name} is not in the local cache and cannot be fetched ({type(error).__name__}); {place}, or give "
+            "a path."
         ) from error
     return cached
 

@@ -33,7 +33,8 @@ def composer_from_spec(spec: str | Mapping[str, Any] | Composer) -> Composer:
     """The composer that a text or a mapping of YAML describes.
 
     "image-only"; {"name": "sum", "mode": "raw"}; {"name": "pseudo-word", "phi": "phi.safetensors"};
-    {"name": "oti", "words": "words.safetensors"}; {"name": "caption-edit", "captions": "circo.json"}. The other keys are the composer's arguments. A
+    {"name": "oti", "words": "words.safetensors"};
+    {"name": "caption-edit", "captions": "circo.json"}. The other keys are the composer's arguments. A
     composer is returned as it is.
 
     Raises:

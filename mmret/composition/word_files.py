@@ -104,5 +104,7 @@ class PseudoWords:
         except (SafetensorError, RuntimeError, KeyError, ValueError) as error:
             raise InputError(f"{source} holds no pseudo-words of mmret oti ({error}).") from error
         if words.ndim != 2:
-            raise InputError(f"{source} holds tensors of shape {tuple(words.shape[1:])} where words [T] are needed.")
+            raise InputError(
+                f"{source} holds tensors of shape {tuple(words.shape[1:])} where words [T] are needed."
+            )
         return cls(ids, words.float(), fingerprint, settings, str(source))

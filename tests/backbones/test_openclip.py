@@ -122,7 +122,9 @@ def test_weights_are_read_as_open_clip_reads_them(backbone, model_folder, kind):
     assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
     tokens, pixels = backbone.tokenize(CAPTIONS), torch.randn(2, 3, 32, 32)
     torch.testing.assert_close(backbone.encode_text(tokens), reference.encode_text(tokens, normalize=False))
-    torch.testing.assert_close(backbone.encode_images(pixels), reference.encode_image(pixels, normalize=False))
+    torch.testing.assert_close(
+        backbone.encode_images(pixels), reference.encode_image(pixels, normalize=False)
+    )
     assert backbone.logit_scale == pytest.approx(reference.logit_scale.exp().item())
 
 
