@@ -109,17 +109,18 @@ class _Plan:
         chances = [random.Random(f"{oti.seed}/{name}") for name in ids]
         templates = [[rng.randrange(len(oti.templates)) for _ in range(oti.steps)] for rng in chances]
         prompts = [fill(template) for template in oti.templates]
-        rows, self.weights = [templates], torch.tensor([oti.lambda_cos])
+        rows, weights = [templates], [oti.lambda_cos]
         self.images = F.normalize(features.detach().float(), dim=-1).to(backbone.device)
         self.whole: Tensor | None = None
         if book is not None:
             drawn = _draw_phrases(book, features, oti, chances)
             known = {pair: row for row, pair in enumerate(dict.fromkeys(p for line in drawn for p in line))}
             rows.append([[len(prompts) + known[pair] for pair in line] for line in drawn])
-            self.weights = torch.tensor([oti.lambda_cos, oti.lambda_gpt])
+            weights.append(oti.lambda_gpt)
             self.whole = _features(backbone, [phrase for _, phrase in known])
             self.first_phrase = len(prompts)
             prompts += [phrase_prompt(*pair) for pair in known]
+        self.weights = torch.tensor(weights, dtype=torch.float32, device=backbone.device)
         self.rows = torch.tensor(rows, dtype=torch.int64).reshape(len(rows), len(ids), oti.steps)
         self.tokens = backbone.tokenize_prompts(prompts)
 
@@ -132,8 +133,7 @@ class _Plan:
         if self.whole is not None:
             targets = torch.cat([targets, self.whole[(rows[_PHRASE] - self.first_phrase).to(words.device)]])
         apart = 1 - F.cosine_similarity(found, targets).unflatten(0, tuple(rows.shape))
-        weights = self.weights.to(words.device)
-        return (weights @ apart).sum() / weights.sum()
+        return (self.weights @ apart).sum() / self.weights.sum()
 
 
 def _draw_phrases(
