@@ -17,7 +17,8 @@ def shortened(model: Any, tokens: Tensor) -> Iterator[tuple[Any, Tensor]]:
     the whole row up to rounding. Any other kind of tower reads its rows as they are. Not for two threads at once
     on one model.
     """
-    if type(model) is not open_clip.CLIP or model.text_pool_type != "argmax" or model.attn_mask is None:
+    causal = type(model) is open_clip.CLIP and model.text_pool_type == "argmax" and model.attn_mask is not None
+    if not causal or tokens.is_meta:
         yield model, tokens
         return
     length = int(tokens.argmax(dim=-1).max()) + 1 if len(tokens) else tokens.shape[1]

@@ -120,5 +120,5 @@ def _concept_features(backbone: Backbone, concepts: Sequence[str], templates: Se
         block = concepts[start : start + _CONCEPTS_AT_ONCE]
         texts = [template.replace("{word}", concept) for concept in block for template in templates]
         features = F.normalize(torch.from_numpy(embed_texts(backbone, texts)), dim=-1)
-        means.append(features.unflatten(0, (len(block), len(templates))).mean(dim=1))
+        means.append(features.reshape(len(block), len(templates), -1).mean(dim=1))
     return F.normalize(torch.cat(means), dim=-1)

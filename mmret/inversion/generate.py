@@ -44,12 +44,13 @@ class PhraseWriter:
             from transformers import AutoModelForCausalLM, AutoTokenizer
 
             self.tokenizer: Any = AutoTokenizer.from_pretrained(model)
-            self.model: Any = AutoModelForCausalLM.from_pretrained(model).to(device).eval()
+            loaded: Any = AutoModelForCausalLM.from_pretrained(model)
         except (ImportError, OSError, ValueError) as error:
             raise InputError(
                 f"the language model {model} cannot be loaded ({str(error).splitlines()[0]}); give the folder of a "
                 "causal language model, with transformers installed (pip install 'mmret[vlm]')."
             ) from error
+        self.model: Any = loaded.to(device).eval()
         self.options = {
             "do_sample": True,
             "temperature": temperature,

@@ -132,8 +132,9 @@ class _Plan:
         targets = self.images
         if self.whole is not None:
             targets = torch.cat([targets, self.whole[(rows[_PHRASE] - self.first_phrase).to(words.device)]])
-        apart = 1 - F.cosine_similarity(found, targets).unflatten(0, tuple(rows.shape))
-        return (self.weights @ apart).sum() / self.weights.sum()
+        apart = 1 - F.cosine_similarity(found, targets).reshape(rows.shape)
+        loss: Tensor = (self.weights @ apart).sum() / self.weights.sum()
+        return loss
 
 
 def _draw_phrases(

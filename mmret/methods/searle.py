@@ -72,7 +72,7 @@ class SEARLE(PhiTraining):
         """The loss of one batch; words of all devices are one another's negatives."""
         words = self.mapping(batch["features"])
         distil, phrases = self._distil(batch["words"], words), self._phrase_loss(batch["features"], words)
-        loss = self.hparams["lambda_distil"] * distil + self.hparams["lambda_gpt"] * phrases
+        loss: Tensor = self.hparams["lambda_distil"] * distil + self.hparams["lambda_gpt"] * phrases
         self.log("train/loss", loss.detach(), prog_bar=True)
         self.log_dict({"train/distil": distil.detach(), "train/phrases": phrases.detach()})
         return loss

@@ -45,8 +45,9 @@ def test_pixels_and_stored_features_give_the_same_loss(
 ) -> None:
     losses = []
     for store in (None, str(tmp_path / "stores")):
-        torch.manual_seed(0)
         pic2word = module(backbone_folder, rate=0.0)
+        torch.manual_seed(0)
+        pic2word.configure_model()
         data = ImagesDataModule(f"folder:{world_folder}", batch_size=3, held_out=0, store=store)
         fitted = trainer(tmp_path, 1)
         fitted.fit(pic2word, datamodule=data)
