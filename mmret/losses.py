@@ -27,7 +27,7 @@ def distillation_contrastive(target: Tensor, predicted: Tensor, temperature: flo
     The words are normalised here. Unlike `symmetric_contrastive`, words of the same side are negatives too.
 
     Returns:
-        A scalar: the mean over all 2·B words. (Baldrati et al., arXiv 2303.15247, equation 5; official code.)
+        A scalar: the mean over all 2·B words. (Baldrati et al., arXiv 2303.15247; as in the official code.)
     """
     words = F.normalize(torch.cat([target, predicted]), dim=-1)
     logits = (words @ words.T / temperature).fill_diagonal_(-torch.inf)

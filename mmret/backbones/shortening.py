@@ -17,7 +17,9 @@ def shortened(model: Any, tokens: Tensor) -> Iterator[tuple[Any, Tensor]]:
     the whole row up to rounding. Any other kind of tower reads its rows as they are. Not for two threads at once
     on one model.
     """
-    causal = type(model) is open_clip.CLIP and model.text_pool_type == "argmax" and model.attn_mask is not None
+    causal = (
+        type(model) is open_clip.CLIP and model.text_pool_type == "argmax" and model.attn_mask is not None
+    )
     if not causal or tokens.is_meta:
         yield model, tokens
         return

@@ -1,4 +1,4 @@
-"""OTI: optimisation-based textual inversion, many images at once (Baldrati et al., arXiv 2303.15247, section 3.2)."""
+"""OTI: optimisation-based textual inversion, many images at once (Baldrati et al., arXiv 2303.15247)."""
 
 import hashlib
 import random
