@@ -80,7 +80,7 @@ class ImagesDataModule(BatchedDataModule):
         images: How many images the miniature world draws; None: all of a folder.
         held_out: Images kept for validation.
         store: Folder of feature stores; None: encode live.
-        crop: Least share of the area that a random crop keeps, for augmentation (open_clip's trainings: .9); None: none.
+        crop: Least share of the area that a random crop keeps, for augmentation (open_clip's: .9); None: none.
         num_workers: Processes that read images; 0 reads in the main process.
         seed: Of the order and of what is held out.
         device: That encodes images for the store.
