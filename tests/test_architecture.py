@@ -34,7 +34,14 @@ DIRECTIONS["name_lookup"] = {"errors", "data", "retrieval"}
 DIRECTIONS["server_files"] = {"errors", "atomic", "data", "retrieval"}
 DIRECTIONS["scoring"] = {"errors", "data", "retrieval", "server_files"}
 DIRECTIONS["encoded_benchmark"] = {"composition", "embedding", *DIRECTIONS["embedding"]}
-DIRECTIONS["experiment"] = {"encoded_benchmark", "inversion", "losses", "name_lookup", "server_files", "tables.cells"}
+DIRECTIONS["experiment"] = {
+    "encoded_benchmark",
+    "inversion",
+    "losses",
+    "name_lookup",
+    "server_files",
+    "tables.cells",
+}
 DIRECTIONS["experiment"] |= DIRECTIONS["encoded_benchmark"]
 DIRECTIONS["methods"] = {"experiment", *DIRECTIONS["experiment"]}
 _SHOWN = {"tables", "display", "figures", "templates", "report"}
