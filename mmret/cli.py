@@ -24,6 +24,12 @@ COMMANDS: Final[dict[str, Command]] = {
     "test": Command("evaluate a module on its test data", "mmret.commands.training:main", True),
     "predict": Command("run a module's predictions", "mmret.commands.training:main", True),
     "search": Command("search a folder of images by image and text", "mmret.folder_search:main"),
+    "oti": Command(
+        "find the pseudo-words of images by optimisation (SEARLE)", "mmret.commands.inversion:oti"
+    ),
+    "phrases": Command(
+        "write phrases about concepts with a language model", "mmret.commands.inversion:phrases"
+    ),
     "table": Command("run the missing cells of a table and print it", "mmret.tables.command:main"),
     "score": Command("score any run: ours, TREC's, or a server's file", "mmret.commands.score:main"),
     "data": Command("list the published benchmarks; check a copy on disk", "mmret.commands.data:main"),

@@ -21,6 +21,19 @@ def symmetric_contrastive(first: Tensor, second: Tensor, scale: Tensor | float) 
     return (F.cross_entropy(logits, labels) + F.cross_entropy(logits.T, labels)) / 2
 
 
+def distillation_contrastive(target: Tensor, predicted: Tensor, temperature: float) -> Tensor:
+    """SEARLE's distillation of pseudo-words [B, T]: each finds its partner among all 2·B − 1 others of the batch.
+
+    The words are normalised here. Unlike `symmetric_contrastive`, words of the same side are negatives too.
+
+    Returns:
+        A scalar: the mean over all 2·B words. (Baldrati et al., arXiv 2303.15247; as in the official code.)
+    """
+    words = F.normalize(torch.cat([target, predicted]), dim=-1)
+    logits = (words @ words.T / temperature).fill_diagonal_(-torch.inf)
+    return F.cross_entropy(logits, torch.arange(len(words), device=words.device).roll(len(target)))
+
+
 def masked_reconstruction(masked: Tensor, original: Tensor) -> Tensor:
     """LinCIR's self-masking loss: the mean squared error between **un-normalised** text features [B, D].
 

@@ -28,11 +28,20 @@ DIRECTIONS["composition"] = {"errors", "atomic", "backbones.prompt"}
 DIRECTIONS["data"] = {"errors", "atomic", "backbones.prompt"}
 DIRECTIONS["data.datamodules"] = DIRECTIONS["probes"] = {"errors", "backbones", "data"}
 DIRECTIONS["embedding"] = {"errors", "atomic", "backbones", "data", "retrieval"}
+DIRECTIONS["inversion"] = DIRECTIONS["embedding"] | {"embedding", "composition"}
+DIRECTIONS["data.images_datamodule"] = {"inversion", *DIRECTIONS["inversion"]}
 DIRECTIONS["name_lookup"] = {"errors", "data", "retrieval"}
 DIRECTIONS["server_files"] = {"errors", "atomic", "data", "retrieval"}
 DIRECTIONS["scoring"] = {"errors", "data", "retrieval", "server_files"}
 DIRECTIONS["encoded_benchmark"] = {"composition", "embedding", *DIRECTIONS["embedding"]}
-DIRECTIONS["experiment"] = {"encoded_benchmark", "losses", "name_lookup", "server_files", "tables.cells"}
+DIRECTIONS["experiment"] = {
+    "encoded_benchmark",
+    "inversion",
+    "losses",
+    "name_lookup",
+    "server_files",
+    "tables.cells",
+}
 DIRECTIONS["experiment"] |= DIRECTIONS["encoded_benchmark"]
 DIRECTIONS["methods"] = {"experiment", *DIRECTIONS["experiment"]}
 _SHOWN = {"tables", "display", "figures", "templates", "report"}

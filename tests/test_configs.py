@@ -3,6 +3,7 @@
 A configuration without an entry here fails, so that none rots.
 """
 
+import json
 import re
 from collections.abc import Callable
 from functools import wraps
@@ -15,11 +16,12 @@ from PIL import Image
 
 from mmret.backbones.pretraining import save_backbone, trainable_backbone
 from mmret.cli import main
-from mmret.composition.phi import MappingNetwork, save_phi
+from mmret.composition import MappingNetwork, save_phi
 from mmret.data.records import write_json_lines
-from mmret.methods import ContrastivePretraining, LinCIR, ZeroShotCIR
+from mmret.methods import SEARLE, ContrastivePretraining, LinCIR, Pic2Word, ZeroShotCIR
 from mmret.tables.load import load_spec
 
+MODULES = (ContrastivePretraining, LinCIR, Pic2Word, SEARLE, ZeroShotCIR)
 STEPS = ("training_step", "validation_step", "test_step")
 CONFIGS = Path(__file__).parents[1] / "configs"
 TABLES = sorted(CONFIGS.glob("tables/**/*.yaml"))
@@ -53,6 +55,9 @@ def write_world() -> None:
     }
     write_json_lines(Path("data/emoji/captions.jsonl"), captions)
     write_json_lines(Path("data/emoji/queries.jsonl"), [query])
+    Path("data/phrases.json").write_text(
+        json.dumps({"red": ["a red ring"], "blue": ["all blue", "a blue one"]})
+    )
     backbone = trainable_backbone("miniature-clip", from_scratch=True)
     save_backbone(backbone, Path("runs/emoji/clip/backbone"))
     for study in ("emoji", "miniature"):
@@ -69,12 +74,28 @@ class Trial(NamedTuple):
 
 
 SMALL = ["--data.held_out=2", "--data.batch_size=2"]
+SUBSTITUTES = [
+    *SMALL,
+    "--model.backbone=runs/emoji/clip/backbone",
+    "--data.source=folder:data/emoji",
+    "--trainer.precision=32-true",
+]
+"""For the papers' configurations: a small backbone and a small folder stand in for theirs."""
+INVERSION = ["--data.inversion.steps=2"]
 TRIALS = {
     "emoji/clip.yaml": Trial("fit", [*SMALL, "--data.num_workers=0"]),
     "emoji/lincir.yaml": Trial("fit", SMALL),
     "emoji/zero_shot.yaml": Trial("test", []),
     "miniature/clip.yaml": Trial("fit", [*SMALL, "--data.pairs=8", "--data.num_workers=0"]),
     "miniature/lincir.yaml": Trial("fit", [*SMALL, "--data.captions=8"]),
+    "miniature/pic2word.yaml": Trial("fit", [*SMALL, "--data.images=8"]),
+    "miniature/searle.yaml": Trial("fit", [*SMALL, *INVERSION, "--data.images=8"]),
+    "pic2word/clip-vit-l-14.yaml": Trial("fit", [*SUBSTITUTES, "--data.num_workers=0"]),
+    "searle/clip-vit-b-32.yaml": Trial("fit", [*SUBSTITUTES, *INVERSION]),
+    "searle/clip-vit-l-14.yaml": Trial("fit", [*SUBSTITUTES, *INVERSION]),
+    "lincir/clip-vit-l-14.yaml": Trial("fit", SUBSTITUTES),
+    "lincir/vit-bigg-14-laion2b-s39b-b160k.yaml": Trial("fit", SUBSTITUTES),
+    "lincir/vit-h-14-laion2b-s32b-b79k.yaml": Trial("fit", SUBSTITUTES),
     "miniature/zero_shot.yaml": Trial("test", ["--data.benchmark=folder:data/emoji"]),
 }
 
@@ -103,7 +124,7 @@ def test_a_config_opens_with_its_source_command_data_cost_and_score(path: Path) 
 def count_batches(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the steps that the modules are about to take, in a list that grows as they do."""
     taken: list[str] = []
-    for module, step in product((ContrastivePretraining, LinCIR, ZeroShotCIR), STEPS):
+    for module, step in product(MODULES, STEPS):
         if step in vars(module):
             monkeypatch.setattr(module, step, recorded(getattr(module, step), taken))
     return taken

@@ -6,8 +6,7 @@ import torch
 from PIL import Image
 
 from mmret.backbones.pretraining import save_backbone, trainable_backbone
-from mmret.composition import PDV
-from mmret.composition.phi import MappingNetwork, save_phi
+from mmret.composition import PDV, MappingNetwork, save_phi
 from mmret.errors import InputError
 from mmret.folder_search import SearchableFolder, main, open_folder
 

@@ -2,8 +2,9 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 
-from mmret.losses import masked_reconstruction, symmetric_contrastive
+from mmret.losses import distillation_contrastive, masked_reconstruction, symmetric_contrastive
 
 
 def test_matching_pairs_far_from_all_others_cost_nothing() -> None:
@@ -31,3 +32,22 @@ def test_the_loss_is_the_mean_of_both_directions_by_hand() -> None:
 
 def test_reconstruction_is_the_mean_square_of_unnormalised_features() -> None:
     assert masked_reconstruction(torch.tensor([[3.0, 0.0]]), torch.tensor([[0.0, 4.0]])).item() == 12.5
+
+
+def test_distillation_has_all_other_words_as_negatives_by_hand() -> None:
+    target, predicted = torch.randn(3, 5), torch.randn(3, 5)
+    words = F.normalize(torch.cat([target, predicted]), dim=1)
+    similarity = torch.exp(words @ words.T / 0.25)
+    losses = [
+        -math.log(similarity[i, (i + 3) % 6] / sum(similarity[i, j] for j in range(6) if j != i))
+        for i in range(6)
+    ]
+    assert distillation_contrastive(target, predicted, 0.25).item() == pytest.approx(
+        sum(losses) / 6, rel=1e-5
+    )
+
+
+def test_distillation_is_blind_to_the_words_lengths() -> None:
+    target, predicted = torch.randn(3, 5), torch.randn(3, 5)
+    scaled = distillation_contrastive(7 * target, predicted / 9, 0.25)
+    torch.testing.assert_close(scaled, distillation_contrastive(target, predicted, 0.25))

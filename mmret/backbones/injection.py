@@ -28,7 +28,9 @@ def pseudo_words(embedding: nn.Module, word_mask: Tensor, words: Tensor) -> Iter
                 f"pseudo-words have {words.shape[1]} values, but this text tower's tokens have "
                 f"{embedded.shape[-1]}: the mapping network was made for another backbone."
             )
-        return torch.where(word_mask.unsqueeze(-1), words.to(embedded.dtype).unsqueeze(1), embedded)
+        # The tower may read fewer tokens than the row holds (`shortening`).
+        places = word_mask[:, : embedded.shape[1]].unsqueeze(-1)
+        return torch.where(places, words.to(embedded.dtype).unsqueeze(1), embedded)
 
     handle = embedding.register_forward_hook(replace)
     try:

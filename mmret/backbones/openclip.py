@@ -20,6 +20,7 @@ from mmret.backbones.openclip_specs import LOCAL, UNTRAINED, model_config, publi
 from mmret.backbones.openclip_tokens import prompt_tokenizer
 from mmret.backbones.precision import torch_dtype
 from mmret.backbones.prompt import Prompt
+from mmret.backbones.shortening import shortened
 from mmret.backbones.spec import BackboneSpec
 from mmret.backbones.tokens import PromptTokenizer
 from mmret.errors import InputError
@@ -67,7 +68,8 @@ class OpenClipBackbone(Backbone):
 
     def encode_text(self, tokens: Tensor) -> Tensor:
         """Return float32 [B, D], un-normalised, of token ids int64 [B, L]."""
-        features: Tensor = self.model.encode_text(tokens.to(self.device), normalize=False)
+        with shortened(self.model, tokens) as (model, read):
+            features: Tensor = model.encode_text(read.to(self.device), normalize=False)
         return features.float()
 
     def tokenize_prompts(self, prompts: Sequence[Prompt]) -> PromptTokens:
@@ -78,8 +80,8 @@ class OpenClipBackbone(Backbone):
 
     def encode_prompts(self, prompt_tokens: PromptTokens, words: Tensor) -> Tensor:
         """Return float32 [B, D] of prompts with `words` [B, T] in their places; differentiable in `words`."""
-        ids, word_mask = prompt_tokens.to(self.device)
-        with pseudo_words(self._embedding, word_mask, words.to(self.device)):
+        ids, word_mask = prompt_tokens
+        with pseudo_words(self._embedding, word_mask.to(self.device), words.to(self.device)):
             return self.encode_text(ids)
 
     @property

@@ -9,6 +9,7 @@ normalised, averaged and re-normalised, as SEARLE does.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,10 +28,19 @@ from mmret.composition.encoding import (
     encode_texts,
 )
 from mmret.composition.features import ComposedFeatures, QueryBatch, l2_normalise
-from mmret.composition.phi import MappingNetwork, load_phi
+from mmret.composition.phi import Phi
+from mmret.composition.phi_files import load_phi
+from mmret.composition.word_files import PseudoWords
 from mmret.errors import InputError
 
 SumMode = Literal["normalised", "raw"]
+
+TEMPLATES = {
+    "pic2word": "a photo of {word} , {text}",
+    "searle": "a photo of {word} that {text}",
+    "lincir": "a photo of {word} that {text}",
+}
+"""The prompt of the composed query in each method's official evaluation (CIRR, CIRCO, FashionIQ)."""
 
 
 class Composer(Protocol):
@@ -112,12 +122,47 @@ class Sum:
         return {"name": self.name, "mode": self.mode}
 
 
-class PseudoWord:
-    """Pic2Word, SEARLE, LinCIR: φ makes a word of the reference image; it stands in the text by position.
+class _WordComposer(ABC):
+    """A word of the reference image stands in the text, by position; whose word it is, subclasses say."""
+
+    takes_pdv: ClassVar[bool] = True
+
+    def __init__(self, template: str, reference_template: str) -> None:
+        self.template = TEMPLATES.get(template, template)
+        self.reference_template = reference_template
+        _check_places(self.template, "{word}", "{text}")
+        _check_places(reference_template, "{word}")
+
+    @torch.no_grad()
+    def __call__(self, backbone: TextBackbone, batch: QueryBatch) -> ComposedFeatures:
+        """The three features, φ without dropout.
+
+        Raises:
+            InputError: if the words do not fit the backbone or are missing, or a query has no text.
+        """
+        captions = _captions(batch)
+        words = self._words(backbone, batch)
+        composed = [[fill(self.template, text) for text in alternatives] for alternatives in captions]
+        reference = [[fill(self.reference_template)]] * len(batch)
+        reference_text = average_alternatives(encode_prompts(backbone, reference, words))
+        composed_text = average_alternatives(encode_prompts(backbone, composed, words))
+        return ComposedFeatures(batch.reference_image.to(composed_text.device), reference_text, composed_text)
+
+    @abstractmethod
+    def _words(self, backbone: TextBackbone, batch: QueryBatch) -> Tensor:
+        """Pseudo-words [B, T] of the batch's reference images."""
+
+    def _templates(self) -> dict[str, str]:
+        return {"template": self.template, "reference_template": self.reference_template}
+
+
+class PseudoWord(_WordComposer):
+    """Pic2Word, SEARLE, LinCIR: φ makes the word.
 
     Args:
-        phi: the network, or the path of its file.
-        template: the prompt of the composed query, with `{word}` and `{text}` (SEARLE's and LinCIR's).
+        phi: the network, the path of its file, or a released one's name (see `load_phi`).
+        template: the prompt of the composed query, with `{word}` and `{text}`, or a method's name in `TEMPLATES`
+            (by default SEARLE's and LinCIR's).
         reference_template: the prompt of the reference alone, with `{word}`: PDV's T_ref.
 
     Raises:
@@ -125,47 +170,52 @@ class PseudoWord:
     """
 
     name: ClassVar[str] = "pseudo-word"
-    takes_pdv: ClassVar[bool] = True
 
     def __init__(
-        self,
-        phi: MappingNetwork | str | Path,
-        template: str = "a photo of {word} that {text}",
-        reference_template: str = "a photo of {word}",
+        self, phi: Phi | str | Path, template: str = "searle", reference_template: str = "a photo of {word}"
     ) -> None:
-        _check_places(template, "{word}", "{text}")
-        _check_places(reference_template, "{word}")
-        self.phi = phi if isinstance(phi, MappingNetwork) else load_phi(phi)
-        self.template = template
-        self.reference_template = reference_template
+        super().__init__(template, reference_template)
+        self.phi = phi if isinstance(phi, Phi) else load_phi(phi)
 
-    @torch.no_grad()
-    def __call__(self, backbone: TextBackbone, batch: QueryBatch) -> ComposedFeatures:
-        """The three features; φ runs without dropout, whatever mode it is in.
-
-        Raises:
-            InputError: if φ does not fit the backbone, or a query has no text.
-        """
-        captions = _captions(batch)
-        words = self._words(backbone, batch.reference_image)
-        composed = [[fill(self.template, text) for text in alternatives] for alternatives in captions]
-        reference = [[fill(self.reference_template)]] * len(batch)
-        reference_text = average_alternatives(encode_prompts(backbone, reference, words))
-        composed_text = average_alternatives(encode_prompts(backbone, composed, words))
-        return ComposedFeatures(batch.reference_image.to(composed_text.device), reference_text, composed_text)
-
-    def _words(self, backbone: TextBackbone, reference_image: Tensor) -> Tensor:
-        """Pseudo-words [B, T] of un-normalised features [B, D]."""
+    def _words(self, backbone: TextBackbone, batch: QueryBatch) -> Tensor:
         self.phi.check_backbone(backbone.spec.name, backbone.spec.width, backbone.token_width)
-        was_training = self.phi.training
-        words: Tensor = self.phi.eval()(reference_image.to(next(self.phi.parameters()).device))
-        self.phi.train(was_training)
-        return words
+        return self.phi.infer(batch.reference_image)
 
     def describe(self) -> dict[str, Any]:
         """Name, templates, and φ's widths, backbone and digest."""
-        templates = {"template": self.template, "reference_template": self.reference_template}
-        return {"name": self.name, **templates, "phi": self.phi.describe()}
+        return {"name": self.name, **self._templates(), "phi": self.phi.describe()}
+
+
+class InvertedWord(_WordComposer):
+    """SEARLE-OTI: the word was found for each reference image by optimisation (`mmret oti`), and lies in a file.
+
+    Args:
+        words: the words, or the path of their file.
+        template: the prompt of the composed query, as of `PseudoWord`.
+        reference_template: the prompt of the reference alone, with `{word}`: PDV's T_ref.
+
+    Raises:
+        InputError: if a template lacks its places, or the file holds no words.
+    """
+
+    name: ClassVar[str] = "oti"
+
+    def __init__(
+        self,
+        words: PseudoWords | str | Path,
+        template: str = "searle",
+        reference_template: str = "a photo of {word}",
+    ) -> None:
+        super().__init__(template, reference_template)
+        self.words = words if isinstance(words, PseudoWords) else PseudoWords.load(words)
+
+    def _words(self, backbone: TextBackbone, batch: QueryBatch) -> Tensor:
+        self.words.check_backbone(backbone.spec.name, backbone.fingerprint())
+        return self.words.rows(batch.references)
+
+    def describe(self) -> dict[str, Any]:
+        """Name, templates, and the words' digest and how they were made."""
+        return {"name": self.name, **self._templates(), "words": self.words.describe()}
 
 
 class CaptionEdit:

@@ -29,6 +29,9 @@ class TextBackbone(Protocol):
     def token_width(self) -> int:
         """Width T of the text tower's token embeddings."""
 
+    def fingerprint(self) -> dict[str, str]:
+        """What made its vectors."""
+
     def tokenize(self, texts: Sequence[str], /) -> Tensor:
         """Token ids, int64 [B, L]."""
 

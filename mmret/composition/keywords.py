@@ -1,60 +1,105 @@
 """Which words of a caption LinCIR replaces by the pseudo-word.
 
-LinCIR (Gu et al., arXiv 2312.01998) replaces every run of nouns, proper nouns, adjectives and determiners, as a
-tagger finds them. Here the complement is listed instead: the closed word classes that end such a run (prepositions,
-conjunctions, pronouns, numerals, auxiliaries) and the commonest caption verbs; every other word belongs to a run.
+LinCIR (Gu et al., arXiv 2312.01998) replaces every run of nouns, proper nouns, adjectives and determiners, as spaCy
+tags them. `tagger("spacy:en_core_web_sm")` does the same where that model is installed; `tagger("rules")` needs none
+(`mmret.composition.word_classes`).
+
+The rules, against 42 captions labelled by hand that were not looked at while they were written (CIRR's, FashionIQ's,
+and some of our own in COCO's style), word by word: precision .986, recall .981 (`tests/composition`).
 """
 
 import random
-import re
+from collections.abc import Callable, Sequence
+from functools import cache
+from importlib.util import find_spec
+from typing import Any
 
 from mmret.backbones.prompt import WORD, Prompt
+from mmret.composition.word_classes import WORD_PATTERN, WordClass, classify
+from mmret.errors import InputError
 
-_DETERMINERS = frozenset(
-    "a an the this that these those some any each every another no its his her their our my your".split()
-)
-_ENDS_A_RUN = frozenset(
-    """of on in at by with without to from for into onto over under near next beside between behind above below across
-    along around through up down off out inside outside against toward towards during after before as than like about
-    and or but nor so while if when where which who whom whose what how because although
-    is are was were be been being am has have had do does did can could will would shall should may might must not
-    i you he she it we they me him us them himself herself itself themselves there here
-    one two three four five six seven eight nine ten both all few many several more most less least other
-    see sees seen shows show showing shown looks look looking stands stand standing sits sit sitting holds hold holding
-    wears wear wearing walks walk walking runs running rides riding plays playing eats eating makes making put puts
-    very too also just only then now again away together""".split()
-)
-_WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
+Span = tuple[int, int]
+Tagger = Callable[[Sequence[str]], list[list[Span]]]
+"""For each caption the character ranges [start, end) of its keyword runs, in reading order."""
+
+SPACY_MODEL = "en_core_web_sm"
+"""The official code's."""
+
+_SPACY = "spacy:"
+_TAGS = frozenset({"NOUN", "PROPN", "ADJ"})
 
 
-def keyword_spans(caption: str) -> list[tuple[int, int]]:
-    """Character ranges [start, end) of the caption's keyword runs, in reading order.
+def tagger(name: str) -> Tagger:
+    """What finds keywords: `rules`, `spacy:MODEL`, or `auto` (spaCy's small model if installed, else the rules).
 
-    A run is a sequence of words, with nothing but spaces between them, none of which ends a run; a run of
-    determiners alone holds no keyword and is left out.
+    Raises:
+        InputError: for another name, or a spaCy model that is not installed.
     """
-    runs: list[list[re.Match[str]]] = [[]]
-    for word in _WORD.finditer(caption):
-        touching = not runs[-1] or caption[runs[-1][-1].end() : word.start()].isspace()
-        if word[0].lower() in _ENDS_A_RUN:
+    if name == "auto":
+        name = f"{_SPACY}{SPACY_MODEL}" if find_spec("spacy") and find_spec(SPACY_MODEL) else "rules"
+    if name == "rules":
+        return lambda captions: [keyword_spans(caption) for caption in captions]
+    if not name.startswith(_SPACY):
+        raise InputError(f"there is no keyword tagger {name!r}; there are rules, spacy:MODEL and auto.")
+    pipeline = _load_spacy(name.removeprefix(_SPACY))
+    return lambda captions: [spacy_spans(document) for document in pipeline.pipe(captions)]
+
+
+@cache
+def _load_spacy(model: str) -> Any:
+    """The pipeline, without the parts that tags do not need."""
+    try:
+        import spacy  # type: ignore[import-not-found, unused-ignore]
+
+        return spacy.load(model, exclude=["parser", "ner", "lemmatizer"])
+    except (ImportError, OSError) as error:
+        raise InputError(
+            f"the spaCy model {model} is not installed (pip install spacy, then python -m spacy download {model}); "
+            "keywords: rules needs none."
+        ) from error
+
+
+def spacy_spans(document: Any) -> list[Span]:
+    """The keyword runs of a document that spaCy has tagged (`pos_` of its tokens)."""
+    words = [(token.idx, token.idx + len(token.text)) for token in document]
+    return _runs(document.text, words, [_spacy_class(token.pos_) for token in document])
+
+
+def _spacy_class(tag: str) -> WordClass:
+    if tag == "DET":
+        return WordClass.DETERMINER
+    return WordClass.KEYWORD if tag in _TAGS else WordClass.OTHER
+
+
+def keyword_spans(caption: str) -> list[Span]:
+    """Character ranges [start, end) of the caption's keyword runs by the rules, in reading order."""
+    found = list(WORD_PATTERN.finditer(caption))
+    classes = classify([word[0] for word in found])
+    return _runs(caption, [word.span() for word in found], classes)
+
+
+def _runs(text: str, words: Sequence[Span], classes: Sequence[WordClass]) -> list[Span]:
+    """Runs of keywords and determiners with nothing but spaces between them; determiners alone are none."""
+    runs: list[list[int]] = [[]]
+    for place, kind in enumerate(classes):
+        if kind is WordClass.OTHER:
             runs.append([])
-        elif touching:
-            runs[-1].append(word)
-        else:
-            runs.append([word])
-    kept = (run for run in runs if any(word[0].lower() not in _DETERMINERS for word in run))
-    return [(run[0].start(), run[-1].end()) for run in kept]
+            continue
+        if runs[-1] and text[words[place - 1][1] : words[place][0]].strip():
+            runs.append([])
+        runs[-1].append(place)
+    kept = (run for run in runs if any(classes[place] is WordClass.KEYWORD for place in run))
+    return [(words[run[0]][0], words[run[-1]][1]) for run in kept]
 
 
-def mask_keywords(caption: str, rng: random.Random) -> Prompt:
-    """The caption as a prompt with every keyword run replaced by the pseudo-word.
+def mask_keywords(caption: str, spans: Sequence[Span], rng: random.Random) -> Prompt:
+    """The caption as a prompt with every keyword run (`spans`) replaced by the pseudo-word.
 
     A caption without keywords gets a random word replaced; one without words becomes "a photo of" the
     pseudo-word (both as in the official code).
     """
-    spans = keyword_spans(caption)
     if not spans:
-        words = [match.span() for match in _WORD.finditer(caption)]
+        words = [match.span() for match in WORD_PATTERN.finditer(caption)]
         spans = [rng.choice(words)] if words else []
     if not spans:
         return ("a photo of ", WORD)

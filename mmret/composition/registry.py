@@ -7,7 +7,15 @@ from difflib import get_close_matches
 from inspect import Parameter, signature
 from typing import Any
 
-from mmret.composition.composers import CaptionEdit, Composer, ImageOnly, PseudoWord, Sum, TextOnly
+from mmret.composition.composers import (
+    CaptionEdit,
+    Composer,
+    ImageOnly,
+    InvertedWord,
+    PseudoWord,
+    Sum,
+    TextOnly,
+)
 from mmret.errors import InputError
 
 COMPOSERS: dict[str, Callable[..., Composer]] = {
@@ -15,6 +23,7 @@ COMPOSERS: dict[str, Callable[..., Composer]] = {
     TextOnly.name: TextOnly,
     Sum.name: Sum,
     PseudoWord.name: PseudoWord,
+    InvertedWord.name: InvertedWord,
     CaptionEdit.name: CaptionEdit,
 }
 """Short name → composer."""
@@ -24,6 +33,7 @@ def composer_from_spec(spec: str | Mapping[str, Any] | Composer) -> Composer:
     """The composer that a text or a mapping of YAML describes.
 
     "image-only"; {"name": "sum", "mode": "raw"}; {"name": "pseudo-word", "phi": "phi.safetensors"};
+    {"name": "oti", "words": "words.safetensors"};
     {"name": "caption-edit", "captions": "circo.json"}. The other keys are the composer's arguments. A
     composer is returned as it is.
 

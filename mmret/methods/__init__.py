@@ -2,6 +2,8 @@
 
 from mmret.methods.contrastive import ContrastivePretraining
 from mmret.methods.lincir import LinCIR
+from mmret.methods.pic2word import Pic2Word
+from mmret.methods.searle import SEARLE
 from mmret.methods.zero_shot_cir import ZeroShotCIR
 
-__all__ = ["ContrastivePretraining", "LinCIR", "ZeroShotCIR"]
+__all__ = ["SEARLE", "ContrastivePretraining", "LinCIR", "Pic2Word", "ZeroShotCIR"]

@@ -1,7 +1,6 @@
 """CLIP's contrastive pretraining of a backbone on captioned images."""
 
 import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +10,13 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor
 
+from mmret.backbones.attention import training_attention
 from mmret.backbones.openclip import OpenClipBackbone
 from mmret.backbones.pretraining import save_backbone, trainable_backbone
 from mmret.errors import InputError
 from mmret.losses import symmetric_contrastive
-from mmret.methods.attention import training_attention
 from mmret.methods.gathering import gather_with_gradient, writes_results
+from mmret.methods.schedules import by_step, warmup_cosine
 
 #: CLIP clips its learnt scale at 100 (arXiv 2103.00020, section 2.5).
 MAX_SCALE = 100.0
@@ -103,8 +103,7 @@ class ContrastivePretraining(LightningModule):
         """The optimizer over two parameter groups, with warm-up and cosine by step."""
         optimizer = self.optimizer(self._parameter_groups())
         total = int(self.trainer.estimated_stepping_batches)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._learning_rate_factor(total))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        return by_step(optimizer, warmup_cosine(total, self.hparams["warmup_steps"]))
 
     def on_train_end(self) -> None:
         """Write the backbone as a folder, from the first process, and count the captions that were cut."""
@@ -129,12 +128,3 @@ class ContrastivePretraining(LightningModule):
             {"params": [p for p in trained if p.ndim >= 2]},
             {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
         ]
-
-    def _learning_rate_factor(self, total: int) -> Callable[[int], float]:
-        warmup: int = max(1, min(self.hparams["warmup_steps"], total))
-
-        def factor(step: int) -> float:
-            cosine: float = 0.5 * (1 + math.cos(math.pi * min(1.0, step / total)))
-            return cosine * min(1.0, (step + 1) / warmup)
-
-        return factor

@@ -1,24 +1,21 @@
 """LinCIR: φ learnt from text alone (Gu et al., arXiv 2312.01998)."""
 
 import random
-from pathlib import Path
+from functools import cached_property
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor
 
-from mmret.backbones import load_backbone
-from mmret.backbones.base import Backbone
-from mmret.composition.keywords import mask_keywords
-from mmret.composition.phi import MappingNetwork, save_phi
+from mmret.backbones.attention import training_attention
+from mmret.composition.keywords import Tagger, mask_keywords, tagger
+from mmret.composition.phi import MappingNetwork
 from mmret.losses import masked_reconstruction
-from mmret.methods.attention import training_attention
-from mmret.methods.gathering import writes_results
+from mmret.methods.phi_training import PhiTraining
 
 
-class LinCIR(LightningModule):
+class LinCIR(PhiTraining):
     """Trains φ so that a caption whose keywords are replaced by φ(its embedding) still means the same.
 
     Batches are `{"captions": list of B strings}`. The text embedding that φ reads is **un-normalised** and noisy,
@@ -32,6 +29,7 @@ class LinCIR(LightningModule):
         dropout: Of φ.
         noise: Standard deviation of ε. The published 1.0 suits CLIP's embeddings, whose norm is about 10; `"rms"`
             takes the root mean square of the batch's embedding components instead, whatever the norm.
+        keywords: What finds the keywords: `rules`, `spacy:MODEL`, or `auto` (see `mmret.composition.keywords.tagger`).
 
     Logs `train/loss`, `val/loss` and `val/cosine` (masked against original caption).
     """
@@ -43,26 +41,21 @@ class LinCIR(LightningModule):
         hidden_width: int | None = None,
         dropout: float = 0.5,
         noise: float | str = 1.0,
+        keywords: str = "rules",
     ) -> None:
-        super().__init__()
+        super().__init__(optimizer, warmup_steps=None)
         self.save_hyperparameters(ignore=["optimizer"])
-        self.optimizer = optimizer
-        self.backbone: Backbone | None = None
-        self.phi: MappingNetwork | None = None
         self.rng = random.Random(0)
 
-    def configure_model(self) -> None:
-        """Load the frozen backbone and make φ for it, once."""
-        if self.backbone is not None:
-            return
-        self.backbone = load_backbone(self.hparams["backbone"])
-        self.backbone.warns_of_cuts = False
-        width = self.backbone.spec.width
+    @cached_property
+    def keywords(self) -> Tagger:
+        """What finds the keywords, loaded when first needed."""
+        return tagger(self.hparams["keywords"])
+
+    def make_phi(self, width: int, token_width: int, backbone: str) -> MappingNetwork:
+        """LinCIR's network, which is SEARLE's."""
         hidden = self.hparams["hidden_width"] or 4 * width
-        name = self.hparams["backbone"]
-        self.phi = MappingNetwork(
-            width, hidden, self.backbone.token_width, self.hparams["dropout"], backbone=name
-        )
+        return MappingNetwork(width, hidden, token_width, self.hparams["dropout"], backbone=backbone)
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """The self-masking loss of one batch."""
@@ -79,38 +72,16 @@ class LinCIR(LightningModule):
         values = {"val/loss": masked_reconstruction(masked, original), "val/cosine": cosine}
         self.log_dict(values, prog_bar=True, sync_dist=True, batch_size=len(masked))
 
-    def configure_optimizers(self) -> Any:
-        """The optimizer over φ alone."""
-        assert self.phi is not None, "configure_model has not run"
-        return self.optimizer(self.phi.parameters())
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Leave the frozen backbone out of the checkpoint: its name brings it back."""
-        state = checkpoint["state_dict"]
-        checkpoint["state_dict"] = {key: value for key, value in state.items() if key.startswith("phi.")}
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Complete the checkpoint's state with the backbone as it was loaded."""
-        own = {key: value for key, value in self.state_dict().items() if not key.startswith("phi.")}
-        checkpoint["state_dict"] = {**own, **checkpoint["state_dict"]}
-
-    def on_train_end(self) -> None:
-        """Write φ, from the first process, and count the captions that were cut."""
-        if self.backbone is not None:
-            self.backbone.warn_of_cuts()
-        if writes_results(self.trainer) and self.phi is not None:
-            path = Path(self.trainer.default_root_dir) / "phi.safetensors"
-            save_phi(self.phi, path)
-            print(f"φ written to {path}")
-
     def _reconstruct(self, captions: list[str], noisy: bool) -> tuple[Tensor, Tensor]:
         """Un-normalised features [B, D] of the masked captions and of the captions themselves."""
-        assert self.backbone is not None and self.phi is not None, "configure_model has not run"
         with torch.no_grad():
-            original = self.backbone.encode_text(self.backbone.tokenize(captions))
+            original = self.frozen.encode_text(self.frozen.tokenize(captions))
         source = original + self._noise_like(original) if noisy else original
-        prompts = self.backbone.tokenize_prompts([mask_keywords(caption, self.rng) for caption in captions])
-        return self.backbone.encode_prompts(prompts, self.phi(source)), original
+        spans = self.keywords(captions)
+        masked = [mask_keywords(text, found, self.rng) for text, found in zip(captions, spans, strict=True)]
+        return self.frozen.encode_prompts(
+            self.frozen.tokenize_prompts(masked), self.mapping(source)
+        ), original
 
     def _noise_like(self, features: Tensor) -> Tensor:
         scale = features.square().mean().sqrt() if self.hparams["noise"] == "rms" else self.hparams["noise"]

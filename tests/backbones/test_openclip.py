@@ -47,8 +47,9 @@ def test_features_are_the_models_own_not_normalised(backbone):
     tokens, pixels = backbone.tokenize(CAPTIONS), torch.randn(3, 3, 32, 32)
     texts, images = backbone.encode_text(tokens), backbone.encode_images(pixels)
     assert (texts.shape, texts.dtype) == ((len(CAPTIONS), 16), torch.float32)
-    assert torch.equal(texts, backbone.model.encode_text(tokens, normalize=False))
-    assert torch.equal(images, backbone.model.encode_image(pixels, normalize=False))
+    # Up to rounding: a text tower may read less padding (`mmret.backbones.shortening`).
+    torch.testing.assert_close(texts, backbone.model.encode_text(tokens, normalize=False))
+    torch.testing.assert_close(images, backbone.model.encode_image(pixels, normalize=False))
     assert not torch.allclose(texts.norm(dim=1), torch.ones(len(CAPTIONS)), atol=1e-3)
 
 
@@ -120,8 +121,10 @@ def test_weights_are_read_as_open_clip_reads_them(backbone, model_folder, kind):
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
     tokens, pixels = backbone.tokenize(CAPTIONS), torch.randn(2, 3, 32, 32)
-    assert torch.equal(backbone.encode_text(tokens), reference.encode_text(tokens, normalize=False))
-    assert torch.equal(backbone.encode_images(pixels), reference.encode_image(pixels, normalize=False))
+    torch.testing.assert_close(backbone.encode_text(tokens), reference.encode_text(tokens, normalize=False))
+    torch.testing.assert_close(
+        backbone.encode_images(pixels), reference.encode_image(pixels, normalize=False)
+    )
     assert backbone.logit_scale == pytest.approx(reference.logit_scale.exp().item())
 
 

@@ -31,6 +31,9 @@ class ToyBackbone:
         self.token_width = TOKEN_WIDTH
         self.calls: list[int] = []
 
+    def fingerprint(self) -> dict[str, str]:
+        return {"architecture": "toy", "revision": "1"}
+
     def tokenize(self, texts: Sequence[str], /) -> Tensor:
         self.calls.append(len(texts))
         return torch.tensor([list(FEATURES).index(text) for text in texts])

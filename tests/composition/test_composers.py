@@ -8,8 +8,10 @@ from mmret.composition import (
     CaptionEdit,
     ComposedFeatures,
     ImageOnly,
+    InvertedWord,
     MappingNetwork,
     PseudoWord,
+    PseudoWords,
     QueryBatch,
     Sum,
     TextOnly,
@@ -94,6 +96,36 @@ def test_a_caption_with_the_placeholder_stays_text(backbone: Any, phi: MappingNe
     assert torch.equal(composer(backbone, plain).composed_text, composer(backbone, tricky).composed_text)
 
 
+def words(ids: tuple[str, ...]) -> PseudoWords:
+    """A word for each image, (0, 1, 2) and (3, 4, 5) for the first two."""
+    rows = torch.arange(3.0 * len(ids)).reshape(-1, 3)
+    return PseudoWords(ids, rows, {"architecture": "toy", "revision": "1"}, {"steps": 1})
+
+
+def test_inverted_words_stand_in_the_prompts_of_their_images(backbone: Any) -> None:
+    found = InvertedWord(words(("r2", "r1")), "{word} {text}")(backbone, BATCH)
+    single = QueryBatch(("q2",), ("r2",), (("blue",),), IMAGES[1:])
+    alone = InvertedWord(words(("r2",)), "{word} {text}")(backbone, single)
+    # " blue" has 5 characters.
+    assert torch.allclose(
+        found.composed_text[1], torch.nn.functional.normalize(torch.tensor([0.0, 1, 2, 5]), dim=0)
+    )
+    assert torch.allclose(found.composed_text[1], alone.composed_text[0])
+
+
+def test_images_without_words_and_words_of_another_backbone_are_refused(backbone: Any) -> None:
+    with pytest.raises(InputError, match=r"no pseudo-word of 1 images \(r2\)"):
+        InvertedWord(words(("r1",)))(backbone, BATCH)
+    strange = PseudoWords(("r1", "r2"), torch.ones(2, 3), {"architecture": "toy", "revision": "2"}, {})
+    with pytest.raises(InputError, match="another backbone than toy: its revision is 2, not 1"):
+        InvertedWord(strange)(backbone, BATCH)
+
+
+def test_a_method_names_its_papers_template(phi: MappingNetwork) -> None:
+    assert PseudoWord(phi, "pic2word").describe()["template"] == "a photo of {word} , {text}"
+    assert PseudoWord(phi).describe()["template"] == "a photo of {word} that {text}"
+
+
 def test_phi_of_another_width_is_refused(backbone: Any) -> None:
     with pytest.raises(InputError, match="toy has features of width 4 and tokens of width 3"):
         PseudoWord(MappingNetwork(512, 8, 512))(backbone, BATCH)
@@ -124,8 +156,10 @@ def test_specs_make_composers(tmp_path: Any, phi: MappingNetwork) -> None:
         "text-only": {"name": "text-only"},
         "sum": {"name": "sum", "mode": "raw"},
         "pseudo-word": {"name": "pseudo-word", "phi": str(tmp_path / "phi.safetensors")},
+        "oti": {"name": "oti", "words": str(tmp_path / "words.safetensors")},
         "caption-edit": {"name": "caption-edit", "captions": CAPTIONS},
     }
+    words(("r1", "r2")).save(tmp_path / "words.safetensors")
     assert set(specs) == set(COMPOSERS)
     for name, spec in specs.items():
         composer = composer_from_spec(spec)

@@ -1,10 +1,10 @@
+import os
 from pathlib import Path
 
 import pytest
 import torch
 
-from mmret.composition import MappingNetwork, load_phi, save_phi
-from mmret.composition.phi import KEYS
+from mmret.composition import MappingNetwork, Pic2WordNetwork, load_phi, save_phi
 from mmret.errors import InputError
 from tests.full_disk import full_after
 
@@ -18,7 +18,7 @@ def phi() -> MappingNetwork:
 def test_the_keys_are_those_of_the_released_files(phi: MappingNetwork) -> None:
     assert (
         tuple(phi.state_dict())
-        == KEYS
+        == MappingNetwork.KEYS
         == (
             "layers.0.weight",
             "layers.0.bias",
@@ -73,6 +73,79 @@ def test_a_released_file_loads(phi: MappingNetwork, tmp_path: Path) -> None:
     assert next(loaded.parameters()).dtype == torch.float32
 
 
+def test_pic2words_network_is_the_papers() -> None:
+    phi = Pic2WordNetwork(4, 16, 3).eval()
+    features, state = torch.randn(5, 4), phi.state_dict()
+    hidden = features
+    for layer in (0, 1):
+        hidden = torch.relu(hidden @ state[f"layers.{layer}.0.weight"].T + state[f"layers.{layer}.0.bias"])
+    torch.testing.assert_close(phi(features), hidden @ state["fc_out.weight"].T + state["fc_out.bias"])
+    assert [layer.p for layer in phi.modules() if isinstance(layer, torch.nn.Dropout)] == [0.1, 0.1]
+
+
+@pytest.mark.parametrize(
+    ("width", "known"), [(512, "B/32"), (768, "L/14"), (1024, "H/14"), (1280, "bigG/14")]
+)
+def test_released_files_are_told_by_their_keys_and_widths(width: int, known: str, tmp_path: Path) -> None:
+    searle = MappingNetwork(width, 4, width).state_dict()
+    torch.save({"epoch": 3, "Phi": searle}, tmp_path / "searle.pt")
+    pic2word = {
+        f"module.{key}": value for key, value in Pic2WordNetwork(width, 512, width).state_dict().items()
+    }
+    rest = {
+        "epoch": 1,
+        "name": "p",
+        "state_dict": {"module.logit_scale": torch.ones(())},
+        "optimizer": {"state": {}},
+    }
+    torch.save({**rest, "state_dict_img2text": pic2word}, tmp_path / "pic2word.pt")
+    assert load_phi(tmp_path / "searle.pt").widths == (width, 4, width)
+    loaded = load_phi(tmp_path / "pic2word.pt")
+    assert isinstance(loaded, Pic2WordNetwork)
+    assert loaded.widths == (width, 512, width)
+    with pytest.raises(InputError, match=f"such as CLIP ViT-.*{known}.*; other has features of width 640"):
+        loaded.check_backbone("other", 640, 640)
+
+
+def test_a_pic2word_phi_reads_back_in_both_formats(tmp_path: Path) -> None:
+    phi = Pic2WordNetwork(4, 8, 3, backbone="toy").eval()
+    for name in ("phi.safetensors", "phi.pt"):
+        save_phi(phi, tmp_path / name)
+        assert load_phi(tmp_path / name).describe() == phi.describe()
+
+
+def test_released_names_come_from_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    (tmp_path / "hub/checkpoints").mkdir(parents=True)
+    torch.save({"epoch": 1, "Phi": MappingNetwork(512, 8, 512).state_dict()},
+               tmp_path / "hub/checkpoints/SEARLE_ViT-B32.pt")  # fmt: skip
+    assert load_phi("searle-vit-b-32").backbone == "clip-vit-b-32"
+    with pytest.raises(InputError, match="made for clip-vit-b-32, not for miniature-clip"):
+        load_phi("searle-vit-b-32", backbone="miniature-clip")
+    with pytest.raises(InputError, match="lincir-vit-l-14 is not in the local cache and cannot be fetched"):
+        load_phi("lincir-vit-l-14")
+    with pytest.raises(InputError, match="hub:OWNER/REPOSITORY/FILE"):
+        load_phi("hub:lincir_large.pt")
+
+
+class Payload:
+    """What a pickle must not be allowed to do: run a command while it is read."""
+
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return os.system, (f"touch {self.trace}",)
+
+
+def test_a_checkpoint_runs_no_code(phi: MappingNetwork, tmp_path: Path) -> None:
+    trace = tmp_path / "trace"
+    torch.save({"Phi": phi.state_dict(), "extra": Payload(trace)}, tmp_path / "evil.pt")
+    with pytest.raises(InputError, match="tensors only"):
+        load_phi(tmp_path / "evil.pt")
+    assert not trace.exists()
+
+
 def test_another_backbone_is_refused(phi: MappingNetwork, tmp_path: Path) -> None:
     save_phi(phi, tmp_path / "phi.safetensors")
     with pytest.raises(InputError, match="made for toy, not for clip"):
@@ -102,7 +175,7 @@ def test_files_of_other_kinds_are_refused(phi: MappingNetwork, tmp_path: Path) -
     (tmp_path / "broken.pt").write_bytes(b"not a pickle")
     reasons = {
         "sneaky.pt": "tensors only",
-        "other.pt": 'no "Phi"',
+        "other.pt": 'neither "Phi" nor "state_dict_img2text"',
         "keys.pt": "fc.weight",
         "torn.pt": "do not fit together",
         "broken.safetensors": "not a safetensors file",

@@ -71,13 +71,6 @@ def test_the_scale_begins_where_it_is_told_and_elsewhere_stays(backbone_folder: 
         ContrastivePretraining(str(backbone_folder), initial_scale=0.07).configure_model()
 
 
-def test_the_learning_rate_warms_up_and_falls_to_zero(backbone_folder: Path) -> None:
-    factor = ContrastivePretraining(str(backbone_folder), warmup_steps=10)._learning_rate_factor(100)
-    assert factor(0) == pytest.approx(0.1, rel=0.01)
-    assert factor(9) > 0.9
-    assert factor(100) == pytest.approx(0, abs=1e-9)
-
-
 def test_from_scratch_forgets_the_weights(backbone_folder: Path) -> None:
     torch.manual_seed(7)
     fresh = ContrastivePretraining(str(backbone_folder), from_scratch=True)

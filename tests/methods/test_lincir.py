@@ -5,7 +5,7 @@ import pytest
 import torch
 from lightning.pytorch import Trainer
 
-from mmret.composition.phi import load_phi
+from mmret.composition import load_phi
 from mmret.data.datamodules import CaptionsDataModule
 from mmret.methods import LinCIR
 

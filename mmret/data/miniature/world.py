@@ -231,6 +231,15 @@ def training_captions(number: int, seed: int = SEED) -> list[str]:
     return [caption(sample_scene(rng, "train"), rng) for _ in range(number)]
 
 
+def training_images(number: int, seed: int = SEED) -> MiniatureImages:
+    """Pictures of train scenes without captions: image i is a pure function of (seed, i)."""
+    drawings = {}
+    for index in range(number):
+        rng = random.Random(f"{seed}/images/{index}")
+        drawings[f"train-{index:06d}"] = Drawing(sample_scene(rng, "train"), rng.getrandbits(32))
+    return MiniatureImages(drawings)
+
+
 def text_triplets(number: int, seed: int = SEED, bank: str = "A") -> list[TextTriplet]:
     """Text-only triplets of train scenes, edits in the given bank (B only to measure what shared ones give)."""
     rng = random.Random(f"{seed}/triplets/{bank}")
