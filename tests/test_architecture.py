@@ -35,7 +35,7 @@ DIRECTIONS["encoded_benchmark"] = {"composition", "embedding", *DIRECTIONS["embe
 DIRECTIONS["experiment"] = {"encoded_benchmark", "losses", "name_lookup", "server_files", "tables.cells"}
 DIRECTIONS["experiment"] |= DIRECTIONS["encoded_benchmark"]
 DIRECTIONS["methods"] = {"experiment", *DIRECTIONS["experiment"]}
-_SHOWN = {"tables", "display", "figures", "templates", "report"}
+_SHOWN = {"tables", "display", "explore", "figures", "templates", "report"}
 DIRECTIONS |= dict.fromkeys(_SHOWN, _SHOWN | DIRECTIONS["methods"])
 
 #: The command's rooms, which may import everything.
