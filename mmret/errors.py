@@ -15,7 +15,3 @@ class InputError(ValueError):
     The message is one sentence that says what is wrong, where, and what to do. The command line prints it
     without a traceback and exits with status 2.
     """
-
-
-class AwaitingServerError(InputError):
-    """The ground truth is not public: the server's files are written, and only the server can give the number."""

@@ -4,7 +4,6 @@ The gallery is embedded once per backbone, preprocessing and benchmark, in a sto
 a table shares. `run_cell` is what a table calls for each of its missing cells.
 """
 
-import json
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +16,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mmret.atomic import write_text
 from mmret.backbones import load_backbone
 from mmret.backbones.base import Backbone
 from mmret.composition import PDV, ComposedFeatures, Composer, composer_from_spec, concatenate
@@ -27,7 +25,7 @@ from mmret.composition.sweep import QueryRankings, sweep
 from mmret.data import load_benchmark
 from mmret.data.benchmark import Benchmark
 from mmret.encoded_benchmark import EncodedBenchmark, Vectors, encode_benchmark
-from mmret.errors import AwaitingServerError, InputError
+from mmret.errors import InputError
 from mmret.name_lookup import name_lookup
 from mmret.retrieval.evaluate import Evaluation, evaluate
 from mmret.retrieval.metrics import Relevance, metric
@@ -35,7 +33,7 @@ from mmret.retrieval.refine import break_ties
 from mmret.retrieval.run import Run
 from mmret.retrieval.search import search
 from mmret.server_files import write_submissions
-from mmret.tables.cells import CellOutcome, CellRequest
+from mmret.tables.cells import CellOutcome, CellRequest, file_digest
 
 __all__ = [
     "CellOutcome",
@@ -185,9 +183,8 @@ def _measure(encoded: EncodedBenchmark, name: str) -> Callable[[QueryRankings], 
 def run_cell(request: CellRequest) -> CellOutcome:
     """Run one cell of a table: train φ if the row trains, encode, compose, choose PDV, search, evaluate.
 
-    Raises:
-        AwaitingServerError: The ground truth is not public; runs and the server's files are written.
-        InputError: Data or weights are missing.
+    Where the ground truth is not public, files for the benchmark's server take the place of the evaluation, and the
+    cell awaits the server's score. Raises `InputError` where data or weights are missing.
     """
     if request.method["name"] == NAME_LOOKUP:
         return _look_up(request)
@@ -199,11 +196,10 @@ def run_cell(request: CellRequest) -> CellOutcome:
     features = compose(backbone, encoded, _composer(method, request.split))
     pdv, chosen = _setting(backbone, request, method)
     ranked = rank_queries(query_vectors(features, pdv), encoded)
-    if not encoded.benchmark.judgements:
-        facts = _facts(request, method, ranked, chosen) | {"pdv": None if pdv is None else pdv.to_dict()}
-        raise AwaitingServerError(_submit(request, encoded.benchmark, ranked, facts))
+    hidden = not encoded.benchmark.judgements
+    outcome = (_submission if hidden else _outcome)(request, encoded.benchmark, ranked)
     return replace(
-        _outcome(request, encoded.benchmark, ranked),
+        outcome,
         pdv=None if pdv is None else pdv.to_dict(),
         config={
             "method": method,
@@ -214,15 +210,6 @@ def run_cell(request: CellRequest) -> CellOutcome:
         facts=_facts(request, method, ranked, chosen),
         arrays={} if chosen is None else _sweep_arrays(chosen),
     )
-
-
-def _submit(request: CellRequest, benchmark: Benchmark, ranked: Ranked, facts: Mapping[str, Any]) -> str:
-    """Write the server's files, and what made them beside them; the sentence that stands in the table."""
-    folder, name = request.folder / "submissions", request.path.stem
-    paths = write_submissions(benchmark, ranked.run, ranked.subset_run, folder, name)
-    record = {"description": request.description, "facts": facts, "files": paths}
-    write_text(folder / f"{name}.made-by.json", json.dumps(record, indent=1, default=str) + "\n")
-    return f"submission written, awaiting server: {', '.join(map(str, paths))}"
 
 
 def _look_up(request: CellRequest) -> CellOutcome:
@@ -242,6 +229,19 @@ def _outcome(request: CellRequest, benchmark: Benchmark, ranked: Ranked) -> Cell
         per_query=evaluation.per_query,
         protocol=asdict(benchmark.protocol),
         config={"method": request.method},
+    )
+
+
+def _submission(request: CellRequest, benchmark: Benchmark, ranked: Ranked) -> CellOutcome:
+    """The cell of a split without public ground truth: the files for its server, in a folder of the cell's own."""
+    folder = request.submission_folder
+    files = write_submissions(benchmark, ranked.run, ranked.subset_run, folder, request.path.stem)
+    return CellOutcome(
+        query_ids=[query.id for query in benchmark.queries],
+        references=[query.reference or query.id for query in benchmark.queries],
+        per_query={},
+        protocol=asdict(benchmark.protocol),
+        submission={str(path.relative_to(folder)): file_digest(path) for path in files},
     )
 
 

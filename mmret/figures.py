@@ -151,7 +151,7 @@ def _ends(curve: NDArray[np.float64]) -> str:
 def draw_overview(table: Table) -> Picture | None:
     """The headline metric of every row that has been run, with its interval; None when there is none."""
     metric = table.spec.metrics[0]
-    found = [(row.spec.label, row.estimates[metric]) for row in table.rows]
+    found = [(row.spec.title, row.estimates.get(metric)) for row in table.rows]
     rows = [(label, item) for label, item in found if item is not None]
     if not rows:
         return None
@@ -176,8 +176,50 @@ def _draw_intervals(axes: "Axes", rows: Sequence[tuple[str, Estimate]]) -> None:
     axes.spines["left"].set_visible(False)
 
 
+@dataclass(frozen=True)
+class DrawnMap:
+    """A heat map that is drawn, on which one more setting is marked without drawing it again.
+
+    Attributes:
+        picture: The heat map.
+        heat_map: What it shows.
+        frame: Left, top, width and height of the axes in the SVG's units.
+        beta: Ends of the axis of β.
+        gamma: Ends of the axis of γ.
+    """
+
+    picture: Picture
+    heat_map: HeatMap
+    frame: tuple[float, float, float, float]
+    beta: tuple[float, float]
+    gamma: tuple[float, float]
+
+    def locate(self, beta: float, gamma: float) -> tuple[float, float]:
+        """Where a setting lies in the SVG's units, x and y; one outside of the axes lies on their edge."""
+        left, top, width, height = self.frame
+        across = (beta - self.beta[0]) / (self.beta[1] - self.beta[0])
+        up = (gamma - self.gamma[0]) / (self.gamma[1] - self.gamma[0])
+        return left + width * min(max(across, 0), 1), top + height * (1 - min(max(up, 0), 1))
+
+    def mark(self, label: str, beta: float, gamma: float) -> Picture:
+        """The heat map with a setting marked by a ring, and its value among the details."""
+        x, y = self.locate(beta, gamma)
+        ring = Markup('<circle cx="{0:.2f}" cy="{1:.2f}" r="6" fill="none" stroke="{2}" stroke-width="{3}"/>')
+        rings = ring.format(x, y, "black", 4) + ring.format(x, y, "white", 2)
+        body, end = self.picture.svg.rsplit("</svg>", 1)
+        detail = _detail(self.heat_map, label, (beta, gamma))
+        return Picture(
+            self.picture.title, Markup(body) + rings + Markup("</svg>" + end), (*self.picture.details, detail)
+        )
+
+
 def draw_heat_map(heat_map: HeatMap) -> Picture:
     """The metric over (β, γ), with the marked settings and the line γ = β of plain fusion."""
+    return prepare_heat_map(heat_map).picture
+
+
+def prepare_heat_map(heat_map: HeatMap) -> DrawnMap:
+    """`draw_heat_map`'s picture, ready for further marks."""
     title = f"{heat_map.metric} × 100 on {heat_map.split} over β and γ"
     with _canvas(5.6, 4.2) as (figure, axes):
         _draw_surface(figure, axes, heat_map)
@@ -185,7 +227,12 @@ def draw_heat_map(heat_map: HeatMap) -> Picture:
         axes.set(xlabel="β (share of the text side)", ylabel="γ (step along the edit)")
         axes.margins(0)
         figure.legend(loc="outside upper left", ncols=2, frameon=False, fontsize=10, handletextpad=0.4)
-        return _picture(figure, title, _describe(heat_map))
+        picture = _picture(figure, title, _describe(heat_map))
+        # The layout is settled by now. An SVG has 72 units an inch, and its y goes down.
+        width, height = (float(inches) * 72 for inches in figure.get_size_inches())
+        box = axes.get_position()
+        frame = (width * box.x0, height * (1 - box.y1), width * box.width, height * box.height)
+        return DrawnMap(picture, heat_map, frame, axes.get_xlim(), axes.get_ylim())
 
 
 def _draw_surface(figure: "Figure", axes: "Axes", heat_map: HeatMap) -> None:
@@ -226,10 +273,12 @@ def _draw_settings(axes: "Axes", heat_map: HeatMap) -> None:
 def _describe(heat_map: HeatMap) -> tuple[str, ...]:
     best = int(np.argmax(heat_map.values))
     places = {"highest": (heat_map.beta[best], heat_map.gamma[best]), **heat_map.points}
-    return tuple(
-        f"{label}: {POINTS * heat_map.nearest(beta, gamma):.2f} at β {beta:.2f}, γ {gamma:.2f}"
-        for label, (beta, gamma) in places.items()
-    )
+    return tuple(_detail(heat_map, label, place) for label, place in places.items())
+
+
+def _detail(heat_map: HeatMap, label: str, place: tuple[float, float]) -> str:
+    beta, gamma = place
+    return f"{label}: {POINTS * heat_map.nearest(beta, gamma):.2f} at β {beta:.2f}, γ {gamma:.2f}"
 
 
 @contextmanager

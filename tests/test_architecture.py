@@ -44,7 +44,7 @@ DIRECTIONS["experiment"] = {
 }
 DIRECTIONS["experiment"] |= DIRECTIONS["encoded_benchmark"]
 DIRECTIONS["methods"] = {"experiment", *DIRECTIONS["experiment"]}
-_SHOWN = {"tables", "display", "figures", "templates", "report"}
+_SHOWN = {"tables", "display", "explore", "figures", "templates", "report"}
 DIRECTIONS |= dict.fromkeys(_SHOWN, _SHOWN | DIRECTIONS["methods"])
 
 #: The command's rooms, which may import everything.

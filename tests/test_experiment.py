@@ -1,3 +1,5 @@
+import json
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ import torch
 from mmret.backbones import load_backbone
 from mmret.composition import PDV, ComposedFeatures, composer_from_spec
 from mmret.data.annotated_folder import load_annotated_folder
+from mmret.data.benchmark import Benchmark
 from mmret.errors import InputError
 from mmret.experiment import (
     EncodedBenchmark,
@@ -19,7 +22,8 @@ from mmret.experiment import (
     run_cell,
     select_pdv,
 )
-from mmret.tables.cells import CellRequest
+from mmret.retrieval.run import Run
+from mmret.tables.cells import CellRequest, file_digest
 from tests.methods.toy_data import write_backbone, write_world
 
 
@@ -163,3 +167,42 @@ def test_a_failed_training_names_its_log(tmp_path: Path) -> None:
                    description={"backbone": "b", "train": "t", "seed": 0})  # fmt: skip
     with pytest.raises(InputError, match=r"failed; its output is in .*fit\.log"):
         run_cell(cell)
+
+
+def hide_targets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From here on benchmarks come without ground truth, as CIRR's and CIRCO's test splits do."""
+
+    def load(name: str, split: str, **options: Any) -> Benchmark:
+        own = load_annotated_folder(name.removeprefix("folder:"), split)
+        return replace(own, queries=tuple(replace(query, targets={}) for query in own.queries))
+
+    monkeypatch.setattr("mmret.experiment.load_benchmark", load)
+
+
+def write_ranks(
+    benchmark: Benchmark, run: Run, subset_run: Run | None, folder: Path, name: str
+) -> Sequence[Path]:
+    """A writer of server files: the best image of every query."""
+    path = folder / f"{name}.json"
+    folder.mkdir(parents=True)
+    path.write_text(json.dumps({query.id: run.ranking(query.id)[0][0] for query in benchmark.queries}))
+    return [path]
+
+
+def test_a_hidden_ground_truth_gives_files_for_the_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_backbone(tmp_path / "clip")
+    write_world(tmp_path / "world")
+    hide_targets(monkeypatch)
+    cell = request(tmp_path)
+    with pytest.raises(InputError, match="has no evaluation server"):
+        run_cell(cell)
+    monkeypatch.setattr("mmret.experiment.write_submissions", write_ranks)
+    outcome = run_cell(cell)
+    assert (outcome.query_ids, outcome.per_query) == (["q0", "q1", "q2"], {})
+    assert outcome.references == ["white.png", "black.png", "yellow.png"]
+    [(name, digest)] = outcome.submission.items()
+    assert set(json.loads((cell.submission_folder / name).read_text())) == {"q0", "q1", "q2"}
+    assert digest == file_digest(cell.submission_folder / name)
+    assert Path(outcome.facts["run"]).is_file()

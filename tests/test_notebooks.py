@@ -1,5 +1,6 @@
 """Every notebook runs from top to bottom, and none carries outputs."""
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -7,11 +8,12 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
+FOLDER = Path(__file__).parents[1] / "notebooks"
+NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 
 
 def test_there_are_notebooks() -> None:
-    assert [path.stem for path in NOTEBOOKS] == ["quickstart"]
+    assert [path.stem for path in NOTEBOOKS] == ["composed_retrieval", "quickstart"]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -27,20 +29,49 @@ def pages(outputs: list[Any]) -> list[str]:
 
 def widget_outputs(notebook: nbformat.NotebookNode) -> list[Any]:
     """What stands in the widgets that show outputs, such as that of `interact`."""
-    states = notebook.metadata.widgets["application/vnd.jupyter.widget-state+json"]["state"].values()
-    return [output for widget in states for output in widget["state"].get("outputs", [])]
+    return [output for state in widget_states(notebook) for output in state.get("outputs", [])]
+
+
+def widget_states(notebook: nbformat.NotebookNode) -> list[Any]:
+    """The state of every widget of the notebook."""
+    widgets = notebook.metadata.widgets["application/vnd.jupyter.widget-state+json"]["state"].values()
+    return [widget["state"] for widget in widgets]
+
+
+@cache
+def executed(path: Path) -> nbformat.NotebookNode:
+    """The notebook with its outputs."""
+    notebook = nbformat.read(path, as_version=4)
+    NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(path.parent)}}).execute()
+    return notebook
+
+
+def shown(path: Path) -> list[Any]:
+    """The outputs of the cells."""
+    return [output for cell in executed(path).cells if cell.cell_type == "code" for output in cell.outputs]
 
 
 @pytest.mark.notebooks
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_runs(path: Path) -> None:
-    notebook = nbformat.read(path, as_version=4)
-    NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(path.parent)}}).execute()
-    shown = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
-    assert any("data:image/" in page for page in pages(shown))
-    assert len(pages(shown)) >= 5
-    assert "beta 0.8: mAP@10 0." in "".join(output.get("text", "") for output in shown)
-    turned = widget_outputs(notebook)
+    assert any("data:image/" in page for page in pages(shown(path)))
+    assert len(pages(shown(path))) >= 4
+
+
+@pytest.mark.notebooks
+def test_the_quickstart_turns_the_knobs() -> None:
+    quickstart = FOLDER / "quickstart.ipynb"
+    assert "beta 0.8: mAP@10 0." in "".join(output.get("text", "") for output in shown(quickstart))
+    turned = widget_outputs(executed(quickstart))
     # What fails inside a widget is shown there, and raised nowhere.
     assert [output["output_type"] for output in turned] == ["stream", "display_data"]
     assert "data:image/" in pages(turned)[0]
+
+
+@pytest.mark.notebooks
+def test_the_sliders_of_composed_retrieval_stand_beside_map_and_ranking() -> None:
+    states = widget_states(executed(FOLDER / "composed_retrieval.ipynb"))
+    texts = [state["value"] for state in states if state.get("_model_name") == "HTMLModel"]
+    assert sum("data:image/" in text and "query " in text for text in texts) == 1
+    assert sum("<svg" in text and "here: " in text for text in texts) == 1
+    assert sum(state.get("_model_name") == "FloatSliderModel" for state in states) == 3

@@ -10,7 +10,7 @@ from PIL import Image
 
 from mmret.display import Gallery, make_example
 from mmret.errors import InputError
-from mmret.figures import HeatMap, draw_curve, draw_heat_map, draw_overview
+from mmret.figures import HeatMap, draw_curve, draw_heat_map, draw_overview, prepare_heat_map
 from mmret.report import write_report
 from mmret.tables import Table, run_table
 from tests.tables.toy_table import TOY, ToyFingerprints, ToyRunner, write_spec
@@ -176,3 +176,20 @@ def test_a_label_with_money_is_no_formula(table: Table) -> None:
     picture = draw_overview(Table(replace(table.spec, rows=rows), table.records, {}))
     assert picture is not None
     assert "$a$ lincir-pdv" in Page(str(picture.svg)).texts
+
+
+def test_a_mark_lies_where_the_map_was_drawn_with_it() -> None:
+    """matplotlib's own star for the base, found in the SVG, is where the ring would be."""
+    beta, gamma = (part.ravel() for part in np.meshgrid([0.0, 0.5, 1.0], [0.0, 1.0, 2.0]))
+    heat_map = HeatMap(beta, gamma, gamma / 2, "success@1", "toy val", {"base": (0.5, 1.5)})
+    drawn = prepare_heat_map(heat_map)
+    places = [
+        (float(x), float(y))
+        for x, y in re.findall(r'<use [^>]*x="([0-9.]+)" y="([0-9.]+)"', drawn.picture.svg)
+    ]
+    assert min(abs(x - a) + abs(y - b) for x, y in places for a, b in [drawn.locate(0.5, 1.5)]) < 0.5
+    assert drawn.locate(9, -9) == pytest.approx(
+        (drawn.frame[0] + drawn.frame[2], drawn.frame[1] + drawn.frame[3])
+    )
+    marked = drawn.mark("<here>", 0.5, 1.5)
+    assert marked.details[-1] == "<here>: 50.00 at β 0.50, γ 1.50"

@@ -5,6 +5,7 @@ image are no independent samples: `clusters` gives each query's group, and group
 """
 
 from collections.abc import Hashable, Iterator, Sequence
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -41,16 +42,48 @@ def bootstrap_interval(
             `samples` or `level` is out of range.
     """
     table = _table(values)
-    if samples < 1 or not 0 < level < 1:
-        raise InputError(
-            f"A bootstrap takes samples from 1 up and a level between 0 and 1, not {samples} and {level}."
-        )
+    _check_bootstrap(samples, level)
     groups, sizes = _groups(clusters, table.shape[1])
     sums = _sums(table, groups, len(sizes))
     generator = np.random.default_rng(seed)
     means = [_resampled_means(generator, sums, sizes, count) for count in _batches(samples, len(sizes))]
-    low, high = np.quantile(np.concatenate(means), [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    return _percentiles(np.concatenate(means), level)
+
+
+def bootstrap_average_interval(
+    parts: Sequence[ArrayLike],
+    *,
+    clusters: Sequence[Sequence[Hashable]] | None = None,
+    samples: int = 10_000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Percentile bootstrap interval of the mean of several parts' means, each part counting alike: (low, high).
+
+    Such are FashionIQ's average over its categories and GeneCIS's over its tasks. Queries are drawn within
+    each part (a stratified bootstrap); seeds are drawn once for all parts, which share their training.
+
+    Args:
+        parts: [Q] or [S, Q] for each part, with one S for all, finite.
+        clusters: for each part its Q labels; queries of one label are drawn together.
+        samples: how many resamples.
+        level: share of resampled averages inside the interval.
+        seed: of the random numbers.
+
+    Raises:
+        InputError: as `bootstrap_interval`; or there is no part, or the parts differ in S.
+    """
+    tables = [_table(values) for values in parts]
+    _check_bootstrap(samples, level)
+    if len({len(table) for table in tables}) != 1 or (clusters is not None and len(clusters) != len(tables)):
+        raise InputError(
+            "An average takes one part or more, with the same seeds, and clusters for each of them."
+        )
+    generator = np.random.default_rng(seed)
+    drawn = _draw_counts(generator, samples, len(tables[0]))
+    labels = [None] * len(tables) if clusters is None else clusters
+    means = [_part_means(generator, drawn, *pair) for pair in zip(tables, labels, strict=True)]
+    return _percentiles(np.mean(means, axis=0), level)
 
 
 def paired_test(
@@ -102,6 +135,19 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return [float(value) for value in adjusted]
 
 
+def _check_bootstrap(samples: int, level: float) -> None:
+    if samples < 1 or not 0 < level < 1:
+        raise InputError(
+            f"A bootstrap takes samples from 1 up and a level between 0 and 1, not {samples} and {level}."
+        )
+
+
+def _percentiles(means: Values, level: float) -> tuple[float, float]:
+    """The ends of the interval that holds a share `level` of the resampled means."""
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
 def _table(values: ArrayLike) -> Values:
     """Values as a finite float64 table [S, Q]."""
     table = np.asarray(values, dtype=np.float64)
@@ -140,7 +186,23 @@ def _batches(total: int, width: int) -> Iterator[int]:
 def _resampled_means(generator: np.random.Generator, sums: Values, sizes: Values, count: int) -> Values:
     """Means of `count` resamples of seeds (rows) and groups (columns), float64 [count]."""
     seeds = _draw_counts(generator, count, len(sums))
-    groups = _draw_counts(generator, count, len(sizes))
+    return _means(seeds, _draw_counts(generator, count, len(sizes)), sums, sizes)
+
+
+def _part_means(
+    generator: np.random.Generator, seeds: Values, table: Values, clusters: Sequence[Hashable] | None
+) -> Values:
+    """Means of one part's table [S, Q] under drawn seeds [n, S] and n resamples of its groups, float64 [n]."""
+    groups, sizes = _groups(clusters, table.shape[1])
+    sums = _sums(table, groups, len(sizes))
+    starts = np.cumsum([0, *_batches(len(seeds), len(sizes))])
+    blocks = [seeds[start:end] for start, end in pairwise(starts)]
+    drawn = ((block, _draw_counts(generator, len(block), len(sizes))) for block in blocks)
+    return np.concatenate([_means(block, counts, sums, sizes) for block, counts in drawn])
+
+
+def _means(seeds: Values, groups: Values, sums: Values, sizes: Values) -> Values:
+    """The mean of each resample: seeds [n, S] and groups [n, C] say how often each is drawn; sums [S, C]."""
     totals = ((seeds @ sums) * groups).sum(axis=1)
     means: Values = totals / (len(sums) * (groups @ sizes))
     return means

@@ -20,6 +20,9 @@ from mmret.tables.spec import Settings
 FORMAT: Final = 1
 """Of the stored record; raised when its fields change."""
 
+_OUTCOME_FIELDS: Final = ("protocol", "pdv", "config", "facts", "submission")
+"""What the JSON holds of an outcome, beside the arrays."""
+
 _QUERY: Final = "per_query/"
 _EXTRA: Final = "arrays/"
 
@@ -60,6 +63,7 @@ class CellRequest:
     description: Settings
     folder: Path
     allow_missing: bool = False
+    scoring: Settings | str | None = None
 
     @cached_property
     def identity(self) -> str:
@@ -78,6 +82,11 @@ class CellRequest:
         """The JSON file of this cell's record."""
         return self.folder / f"{self.row}.seed{self.seed}.{self.identity[:12]}.json"
 
+    @property
+    def submission_folder(self) -> Path:
+        """Where this cell's files for an evaluation server lie."""
+        return self.path.with_suffix(".submission")
+
 
 @dataclass(frozen=True)
 class CellOutcome:
@@ -87,12 +96,14 @@ class CellOutcome:
         query_ids: The judged queries, Q of them.
         references: The reference image of each query (queries of one reference are resampled together); a
             query without one names itself.
-        per_query: Metric → float array [Q], 0…1.
+        per_query: Metric → float array [Q], 0…1. Empty where the ground truth is not public.
         protocol: The protocol's fields as they were applied.
         pdv: The PDV setting that was applied, after any choosing.
         config: The whole experiment as it was resolved (kept for the record only).
         facts: Anything worth keeping: ties, times, the score on val.
         arrays: Any arrays worth keeping, such as a sweep's grid and its values.
+        submission: The files that were written for the benchmark's evaluation server, in the cell's
+            `submission_folder`: name → SHA-256. Such a cell awaits the server's score (see `server`).
     """
 
     query_ids: Sequence[str]
@@ -103,9 +114,12 @@ class CellOutcome:
     config: Settings = field(default_factory=dict)
     facts: Settings = field(default_factory=dict)
     arrays: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    submission: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Refuse arrays of another length, and values that no metric can have."""
+        """Refuse arrays of another length, values that no metric can have, and an outcome of nothing."""
+        if not self.per_query and not self.submission:
+            raise ValueError("An outcome holds values of metrics or files for an evaluation server.")
         count = len(self.query_ids)
         if not count or len(self.references) != count:
             raise ValueError(f"{count} queries and {len(self.references)} references; one each is needed.")
@@ -161,7 +175,7 @@ class CellRecord:
             "format": FORMAT,
             **{key: value for key, value in vars(self).items() if key != "outcome"},
             "means": self.means,
-            **{key: getattr(self.outcome, key) for key in ("protocol", "pdv", "config", "facts")},
+            **{key: getattr(self.outcome, key) for key in _OUTCOME_FIELDS},
             "arrays_sha256": hashlib.sha256(arrays).hexdigest(),
         }
         with atomic_write(path) as handle:
@@ -169,7 +183,7 @@ class CellRecord:
 
     @classmethod
     def load(cls, path: Path) -> "CellRecord":
-        """Read what `save` wrote; InputError when either file is missing, damaged or of another format."""
+        """Read what `save` wrote; InputError when a file is missing, damaged or of another format."""
         record = records.read_json(path)
         if not isinstance(record, dict) or record.get("format") != FORMAT:
             raise InputError(f"{path} is not a table's cell of format {FORMAT}; delete it to run it again.")
@@ -179,11 +193,26 @@ class CellRecord:
             references=arrays["references"].tolist(),
             per_query=_with_prefix(arrays, _QUERY),
             arrays=_with_prefix(arrays, _EXTRA),
-            **{key: record[key] for key in ("protocol", "pdv", "config", "facts")},
+            **{key: record[key] for key in _OUTCOME_FIELDS if key in record},
         )
+        _check_submission(outcome.submission, path.with_suffix(".submission"))
         names = ("identity", "table", "row", "seed", "description")
         origin = ("versions", "revision", "wall_seconds", "finished")
         return cls(outcome=outcome, **{key: record[key] for key in (*names, *origin)})
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 (64 hexadecimal digits) of a file's content; of nothing where there is no file."""
+    return hashlib.sha256(path.read_bytes() if path.is_file() else b"").hexdigest()
+
+
+def _check_submission(files: Mapping[str, str], folder: Path) -> None:
+    """Refuse files for a server that are no longer those of the record."""
+    changed = [name for name, expected in files.items() if file_digest(folder / name) != expected]
+    if changed:
+        raise InputError(
+            f"{folder / changed[0]} is missing or not what was written for the server; the cell must run again."
+        )
 
 
 def _arrays_bytes(outcome: CellOutcome) -> bytes:

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from mmret.tables.spec import RowSpec, TableSpec
-from mmret.tables.summary import ClaimResult, ClaimVerdict, Comparison, Estimate, PaperVerdict, RowResult
+from mmret.tables.spec import TableSpec
+from mmret.tables.summary import ClaimResult, ClaimVerdict, Estimate, PaperVerdict, RowResult
 
 Tone = Literal["", "best", "good", "bad", "muted"]
 
@@ -19,6 +19,7 @@ _TONES: Mapping[PaperVerdict | ClaimVerdict, Tone] = {
     "below": "bad",
     "reversed": "bad",
     "not run": "muted",
+    "awaiting server": "muted",
     "not shown": "muted",
     "not comparable": "muted",
 }
@@ -31,6 +32,11 @@ class Entry:
     text: str
     detail: str = ""
     tone: Tone = ""
+
+
+NOT_RUN = Entry("not run", tone="muted")
+AWAITING = Entry("submission written, awaiting server", tone="muted")
+"""What stands where the ground truth is not public, until the server's score is imported."""
 
 
 @dataclass(frozen=True)
@@ -71,36 +77,47 @@ def p_value(p: float | None) -> str:
 def table_grids(
     spec: TableSpec, rows: Sequence[RowResult], claims: Sequence[ClaimResult]
 ) -> tuple[Grid, ...]:
-    """The table itself, beside the paper if the spec has the paper's rows, and its claims if it has any."""
+    """The table itself, one grid a benchmark or average, and its claims if it has any.
+
+    Ours stands beside the paper's if the spec has the paper's rows.
+    """
     published = any(row.spec.published or row.spec.unpublished for row in rows)
-    main = _paper_grid(spec, rows) if published else _metric_grid(spec, rows)
-    return (main, _claim_grid(spec, claims)) if claims else (main,)
+    draw = _paper_grid if published else _metric_grid
+    sections = [[row for row in rows if row.spec.section == name] for name in spec.sections]
+    main = tuple(draw(spec, _caption(spec, section), section) for section in sections)
+    return (*main, _claim_grid(spec, claims)) if claims else main
 
 
-def _metric_grid(spec: TableSpec, rows: Sequence[RowResult]) -> Grid:
+def _caption(spec: TableSpec, rows: Sequence[RowResult]) -> str:
+    """The table's title, and the section with its split where there are several."""
+    first = rows[0].spec
+    return f"{spec.title}: {first.section} {first.split}" if first.section else spec.title
+
+
+def _metric_grid(spec: TableSpec, caption: str, rows: Sequence[RowResult]) -> Grid:
     """Rows × metrics."""
-    kinds = _kind_columns(spec)
-    best = {name: _best(rows, name) for name in spec.metrics}
+    kinds, metrics = _kind_columns(rows), rows[0].spec.metrics
+    best = {name: _best(rows, name) for name in metrics}
     body = tuple(
         (
             Entry(row.spec.label),
             *(Entry(getattr(row.spec, kind)) for kind in kinds),
             _seeds(spec, row),
-            *(_estimate_entry(row.estimates[name], best[name]) for name in spec.metrics),
+            *(_ours_entry(row, name, best[name]) for name in metrics),
         )
         for row in rows
     )
     columns = (_METHOD, *(Column(kind.title(), False) for kind in kinds), Column("Seeds"))
-    return Grid(spec.title, (*columns, *map(Column, spec.metrics)), body)
+    return Grid(caption, (*columns, *map(Column, metrics)), body)
 
 
 _METHOD = Column("Method", False)
 
 
-def _kind_columns(spec: TableSpec) -> tuple[str, ...]:
+def _kind_columns(rows: Sequence[RowResult]) -> tuple[str, ...]:
     """What differs between the rows besides the method."""
     kinds = ("backbone", "benchmark")
-    return tuple(kind for kind in kinds if len({getattr(row, kind) for row in spec.rows}) > 1)
+    return tuple(kind for kind in kinds if len({getattr(row.spec, kind) for row in rows}) > 1)
 
 
 def _best(rows: Sequence[RowResult], metric: str) -> Estimate | None:
@@ -110,14 +127,18 @@ def _best(rows: Sequence[RowResult], metric: str) -> Estimate | None:
 
 def _seeds(spec: TableSpec, row: RowResult) -> Entry:
     wanted, done = len(spec.seeds_of(row.spec)), len(row.records)
-    if row.spec.train is None:
+    if row.spec.train is None or row.spec.average_of:
         return Entry(BLANK, tone="muted")
     return Entry(f"{done}" if done == wanted else f"{done} of {wanted}")
 
 
-def _estimate_entry(item: Estimate | None, best: Estimate | None) -> Entry:
+def _ours_entry(row: RowResult, metric: str, best: Estimate | None = None) -> Entry:
+    """Our number with its interval, the server's with its day, or which of the two is missing."""
+    item, server = row.estimates[metric], row.server.get(metric)
+    if server is not None:
+        return Entry(points(server.value), f"server, {server.day}")
     if item is None:
-        return Entry("not run", tone="muted")
+        return AWAITING if row.submitted else NOT_RUN
     is_best = best is not None and points(item.value) == points(best.value)
     return Entry(points(item.value), _interval(item), "best" if is_best else "")
 
@@ -126,9 +147,9 @@ def _interval(item: Estimate, show: Callable[[float], str] = points) -> str:
     return f"[{show(item.low)}, {show(item.high)}]"
 
 
-def _paper_grid(spec: TableSpec, rows: Sequence[RowResult]) -> Grid:
+def _paper_grid(spec: TableSpec, caption: str, rows: Sequence[RowResult]) -> Grid:
     """One line for each row and metric: ours | paper | Δ | verdict."""
-    kinds = _kind_columns(spec)
+    kinds = _kind_columns(rows)
     titles = ("Ours", "Paper", "Δ")
     columns = (_METHOD, *(Column(kind.title(), False) for kind in (*kinds, "metric")), *map(Column, titles))
     body = tuple(
@@ -136,20 +157,21 @@ def _paper_grid(spec: TableSpec, rows: Sequence[RowResult]) -> Grid:
             Entry(row.spec.label),
             *(Entry(getattr(row.spec, kind)) for kind in kinds),
             Entry(name),
-            *_paper_entries(row.spec, row.estimates[name], row.comparisons[name]),
+            *_paper_entries(row, name),
         )
         for row in rows
-        for name in spec.metrics
+        for name in row.spec.metrics
     )
-    return Grid(spec.title, (*columns, Column("Verdict", False)), body)
+    return Grid(caption, (*columns, Column("Verdict", False)), body)
 
 
-def _paper_entries(row: RowSpec, ours: Estimate | None, comparison: Comparison) -> Iterator[Entry]:
-    yield _estimate_entry(ours, None)
+def _paper_entries(row: RowResult, metric: str) -> Iterator[Entry]:
+    comparison = row.comparisons[metric]
+    yield _ours_entry(row, metric)
     if comparison.paper is not None:
-        yield Entry(points(comparison.paper), row.mark)
+        yield Entry(points(comparison.paper), row.spec.mark)
     else:
-        yield Entry("unpublished here" if row.unpublished else BLANK, tone="muted")
+        yield Entry("unpublished here" if row.spec.unpublished else BLANK, tone="muted")
     yield Entry(BLANK if comparison.delta is None else signed(comparison.delta))
     yield Entry(comparison.verdict or BLANK, tone=_TONES.get(comparison.verdict, ""))
 
@@ -167,7 +189,7 @@ def _claim_grid(spec: TableSpec, claims: Sequence[ClaimResult]) -> Grid:
 
 def _claim_entries(spec: TableSpec, answer: ClaimResult) -> Iterator[Entry]:
     claim, difference = answer.claim, answer.difference
-    yield Entry(f"{spec.row(claim.row).label} over {spec.row(claim.against).label}")
+    yield Entry(f"{spec.row(claim.row).title} over {spec.row(claim.against).title}")
     yield Entry(claim.metric)
     if difference is None:
         yield from [Entry(BLANK, tone="muted")] * 2

@@ -11,7 +11,8 @@ import yaml
 
 from mmret.data import records
 from mmret.errors import InputError
-from mmret.retrieval.metrics import metric
+from mmret.tables.measures import canonical
+from mmret.tables.sections import expand_rows, parse_sections
 from mmret.tables.spec import DEFAULT_TOLERANCE, MARKS, ClaimSpec, RowSpec, Settings, Source, TableSpec
 
 T = TypeVar("T")
@@ -19,23 +20,31 @@ T = TypeVar("T")
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 _DEFAULTS: Final = ("backbone", "benchmark", "split", "protocol")
 _INHERITED: Final = (*_DEFAULTS, "method", "train")
-_ROW_KEYS: Final = tuple(item.name for item in fields(RowSpec))
-_TABLE_KEYS: Final = (*(item.name for item in fields(TableSpec) if item.name != "folder"), *_DEFAULTS)
+_EXPANDED: Final = ("metrics", "group", "section", "average_of")
+"""Fields of a row that the table's `benchmarks` give it (see `sections`)."""
+_ROW_KEYS: Final = tuple(item.name for item in fields(RowSpec) if item.name not in _EXPANDED)
+_PLACES: Final = ("benchmark", "split", "published")
+"""Keys of a row that stand in the table's `benchmarks`, or in the row's, where there are several."""
+_TABLE_KEYS: Final = (
+    *(item.name for item in fields(TableSpec) if item.name != "folder"),
+    *_DEFAULTS,
+    "benchmarks",
+)
 
 
 def load_spec(path: str | Path) -> TableSpec:
     """Read a table's YAML file.
 
     Raises:
-        InputError: A missing or malformed file, a missing or unknown key, an unknown metric, mark, base or
-            row of a claim, or two rows of one name; the sentence names the place.
+        InputError: A missing or malformed file, a missing or unknown key, an unknown metric, mark, base,
+            benchmark of the table or row of a claim, or two rows of one name; the sentence names the place.
     """
     record = _read_yaml(Path(path))
     where = str(path)
     _refuse_unknown(record, _TABLE_KEYS, where)
-    metrics = tuple(str(metric(name)) for name in records.strings(record.get("metrics"), "metrics", where))
     defaults: Settings = {str(key): record[key] for key in _DEFAULTS if key in record}
-    rows = _parse_rows(records.field(record, "rows", list, where), defaults, metrics, where)
+    rows = _parse_rows(_row_items(record, where), defaults, where)
+    metrics = tuple(dict.fromkeys(name for row in rows for name in row.metrics))
     claims = _parse_claims(record.get("claims"), rows, metrics, where)
     return TableSpec(
         name=_name(record, where),
@@ -109,21 +118,32 @@ def _parse_source(record: Settings, where: str) -> Source:
     return source
 
 
-def _parse_rows(
-    items: list[Any], defaults: Settings, metrics: Sequence[str], where: str
-) -> tuple[RowSpec, ...]:
-    rows: dict[str, RowSpec] = {}
+def _row_items(record: Settings, where: str) -> list[dict[str, Any]]:
+    """The mappings of the rows, their keys checked; one for each benchmark where the table has several."""
+    items = records.field(record, "rows", list, where)
+    sections = parse_sections(record, where)
+    known = (*(key for key in _ROW_KEYS if key not in _PLACES), "benchmarks") if sections else _ROW_KEYS
     for number, item in enumerate(items, start=1):
         if not isinstance(item, dict):
             raise InputError(f"{where}: row {number} is {item!r}, where a mapping is needed.")
-        _refuse_unknown(item, _ROW_KEYS, f"{where}, row {number}")
-        name = _name(item, f"{where}, row {number}")
+        _refuse_unknown(item, known, f"{where}, row {number}")
+        _name(item, f"{where}, row {number}")
+    if not items:
+        raise InputError(f"{where} has no rows.")
+    if sections:
+        return list(expand_rows(items, sections, where))
+    metrics = tuple(map(canonical, records.strings(record.get("metrics"), "metrics", where)))
+    return [{**item, "metrics": metrics} for item in items]
+
+
+def _parse_rows(items: Sequence[Settings], defaults: Settings, where: str) -> tuple[RowSpec, ...]:
+    rows: dict[str, RowSpec] = {}
+    for item in items:
+        name = item["name"]
         if name in rows:
             raise InputError(f"{where} has two rows named {name!r}; make the names unique.")
         place = f"{where}, row {name}"
-        rows[name] = _parse_row(_inherit(item, rows, defaults, place), metrics, place)
-    if not rows:
-        raise InputError(f"{where} has no rows.")
+        rows[name] = _parse_row(_inherit(item, rows, defaults, place), place)
     return tuple(rows.values())
 
 
@@ -136,8 +156,8 @@ def _inherit(item: Settings, above: Mapping[str, RowSpec], defaults: Settings, w
     return {**inherited, **item, "protocol": protocol}
 
 
-def _parse_row(item: Settings, metrics: Sequence[str], where: str) -> RowSpec:
-    published = _parse_published(_optional(item, "published", dict, where, {}), metrics, where)
+def _parse_row(item: Settings, where: str) -> RowSpec:
+    published = _parse_published(item.get("published"), item["metrics"], where)
     mark = _optional(item, "mark", str, where, "P")
     unpublished = _optional(item, "unpublished", bool, where, False)
     if mark not in MARKS:
@@ -152,13 +172,15 @@ def _parse_row(item: Settings, metrics: Sequence[str], where: str) -> RowSpec:
         benchmark=records.field(item, "benchmark", str, where),
         split=records.field(item, "split", str, where),
         base=item.get("base"),
-        pdv=_parse_pdv(item.get("pdv"), where),
+        pdv=_parse_transform(item, "pdv", where),
+        scoring=_parse_transform(item, "scoring", where),
         train=_parse_train(item.get("train"), where),
         protocol=_optional(item, "protocol", dict, where, {}),
         published=published,
         mark=mark,
         unpublished=unpublished,
         note=_optional(item, "note", str, where, ""),
+        **{key: item[key] for key in _EXPANDED if key in item},
     )
 
 
@@ -173,10 +195,13 @@ def _parse_method(item: Settings, where: str) -> Settings:
     )
 
 
-def _parse_pdv(value: object, where: str) -> Settings | str | None:
-    if value is None or isinstance(value, dict | str):
-        return value
-    raise InputError(f"{where}: 'pdv' is {value!r}, where a mapping or 'auto' is needed.")
+def _parse_transform(item: Settings, key: str, where: str) -> Settings | str | None:
+    value = item.get(key)
+    if value is not None and not isinstance(value, dict | str):
+        raise InputError(f"{where}: {key!r} is {value!r}, where a mapping or a name is needed.")
+    if value is not None and key == "scoring" and item.get("pdv") is not None:
+        raise InputError(f"{where} has a 'pdv' and a 'scoring'; both act on the three features, so give one.")
+    return value
 
 
 def _parse_train(value: object, where: str) -> Settings | None:
@@ -188,15 +213,21 @@ def _parse_train(value: object, where: str) -> Settings | None:
     return value
 
 
-def _parse_published(record: Settings, metrics: Sequence[str], where: str) -> dict[str, float]:
+def _parse_published(value: object, metrics: Sequence[str], where: str) -> dict[str, float]:
+    """Metric → points, of a mapping or of a list in the metrics' order, with null where there is none."""
+    if isinstance(value, list):
+        if len(value) != len(metrics):
+            raise InputError(f"{where} has {len(value)} published numbers for {', '.join(metrics)}.")
+        value = {name: number for name, number in zip(metrics, value, strict=True) if number is not None}
+    if not isinstance(value, dict | None):
+        raise InputError(f"{where}: 'published' is {value!r}, where a mapping or a list is needed.")
     published = {}
-    for name, value in record.items():
-        canonical = str(metric(name))
-        if canonical not in metrics:
+    for name, number in (value or {}).items():
+        if canonical(name) not in metrics:
             raise InputError(f"{where} has a published {name!r}, which is no metric of the table.")
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise InputError(f"{where}: the published {name} is {value!r}; a number in points is needed.")
-        published[canonical] = float(value)
+        if isinstance(number, bool) or not isinstance(number, int | float):
+            raise InputError(f"{where}: the published {name} is {number!r}; a number in points is needed.")
+        published[canonical(name)] = float(number)
     return published
 
 
@@ -204,16 +235,24 @@ def _parse_claims(
     items: object, rows: Sequence[RowSpec], metrics: Sequence[str], where: str
 ) -> tuple[ClaimSpec, ...]:
     if items is None:
-        return tuple(ClaimSpec(row.name, row.base, metrics[0]) for row in rows if row.base is not None)
+        # In a table of several benchmarks many rows can never be decided (their server tells means only), and
+        # each would weigh on the others by Holm's correction: there, claims are made by name.
+        based = [row for row in rows if row.base is not None and not row.section]
+        return tuple(ClaimSpec(row.name, str(row.base), metrics[0]) for row in based)
     if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
         raise InputError(f"{where}: 'claims' is {items!r}, where a list of mappings is needed.")
     claims = tuple(
         _parse_claim(item, metrics, f"{where}, claim {n}") for n, item in enumerate(items, start=1)
     )
-    names = {row.name for row in rows}
+    measured = {row.name: row.metrics for row in rows if not row.average_of}
     for claim in claims:
-        if not {claim.row, claim.against} <= names or claim.row == claim.against:
+        pair = {claim.row, claim.against}
+        if not pair <= set(measured) or len(pair) == 1:
             raise InputError(f"{where}: the claim {claim.row!r} against {claim.against!r} names no two rows.")
+        if any(claim.metric not in measured[name] for name in pair):
+            raise InputError(
+                f"{where}: {claim.metric!r} is not measured for both {' and '.join(sorted(pair))}."
+            )
     twice = [claim for claim, count in Counter(claims).items() if count > 1]
     if twice:
         raise InputError(f"{where} claims {twice[0].row!r} against {twice[0].against!r} twice.")
@@ -222,7 +261,7 @@ def _parse_claims(
 
 def _parse_claim(item: Settings, metrics: Sequence[str], where: str) -> ClaimSpec:
     _refuse_unknown(item, ("row", "against", "metric"), where)
-    name = str(metric(_optional(item, "metric", str, where, metrics[0])))
+    name = canonical(_optional(item, "metric", str, where, metrics[0]))
     if name not in metrics:
         raise InputError(f"{where}: {name!r} is no metric of the table.")
     row, against = (records.field(item, key, str, where) for key in ("row", "against"))

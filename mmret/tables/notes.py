@@ -16,7 +16,8 @@ def table_notes(spec: TableSpec, rows: Sequence[RowResult], claims: Sequence[Cla
         *_grouped(rows, _protocol),
         *_grouped(rows, _pdv),
         *_missing(rows),
-        *(f"{row.spec.label}: {row.spec.note}" for row in rows if row.spec.note),
+        *_server(rows),
+        *_remarks(rows),
         *spec.notes,
         *([f"Paper: {spec.source.paper} {spec.source.url}".strip()] if spec.source.paper else []),
     )
@@ -36,33 +37,54 @@ def _legend(spec: TableSpec, rows: Sequence[RowResult], claims: Sequence[ClaimRe
         )
 
 
+def _server(rows: Sequence[RowResult]) -> Iterator[str]:
+    """Where the files for evaluation servers lie, and what imported scores are."""
+    for row in rows:
+        if row.submitted and set(row.server) != set(row.spec.metrics):
+            files = ", ".join(name for record in row.records for name in record.outcome.submission)
+            yield (
+                f"{row.spec.title}: the ground truth is not public; {files} "
+                f"await the server of {row.spec.benchmark} (import its score with --import-scores {row.spec.name})."
+            )
+    if any(row.server for row in rows):
+        yield "“server”: as the benchmark's evaluation server gave it on that day for our files; it has no interval."
+
+
+def _remarks(rows: Sequence[RowResult]) -> Iterator[str]:
+    """The rows' own notes; one that holds for a method on several benchmarks stands once."""
+    yield from dict.fromkeys(f"{row.spec.label}: {row.spec.note}" for row in rows if row.spec.note)
+
+
 def _missing(rows: Sequence[RowResult]) -> Iterator[str]:
-    """The reasons why cells are missing, each with the rows that share it."""
-    groups: dict[str, list[str]] = {}
+    """The reasons why cells are missing, each with the rows of a benchmark that share it."""
+    groups: dict[tuple[str, str], list[str]] = {}
     for row in rows:
         if row.reason:
-            groups.setdefault(row.reason, []).append(row.spec.label)
-    for reason, labels in groups.items():
-        yield f"{', '.join(labels)}: not run: {reason}"
+            place = f"{row.spec.benchmark}: " if row.spec.section else ""
+            groups.setdefault((place, row.reason), []).append(row.spec.label)
+    for (place, reason), labels in groups.items():
+        everywhere = len(labels) == sum(row.spec.benchmark == place[:-2] for row in rows)
+        yield f"{place}{'every row' if everywhere else '; '.join(labels)}: not run: {reason}"
 
 
 def _grouped(rows: Sequence[RowResult], describe: Callable[[RowResult], str]) -> Iterator[str]:
     """A description with the rows that share it; the rows are not listed when all of them do."""
     groups: dict[str, list[str]] = {}
-    described = [(row.spec.label, describe(row)) for row in rows if row.records]
+    described = [(row.spec.title, describe(row)) for row in rows if row.records]
     for label, text in described:
         groups.setdefault(text, []).append(label)
     for text, labels in groups.items():
         if text:
-            yield text if len(labels) == len(described) else f"{', '.join(labels)}: {text}"
+            yield text if len(labels) == len(described) else f"{'; '.join(labels)}: {text}"
 
 
 def _size(row: RowResult) -> str:
     """The benchmark as it was run, and how many queries and resampled references stand behind a number."""
-    record, size = row.records[0], next(item for item in row.estimates.values() if item is not None)
-    benchmark = record.description["benchmark"]
+    record = row.records[0]
+    benchmark, outcome = record.description["benchmark"], record.outcome
     name = " ".join(benchmark[key] for key in ("name", "version", "split"))
-    return f"{name}: {size.queries:,} queries from {size.references:,} reference images."
+    references = len(set(outcome.references))
+    return f"{name}: {len(outcome.query_ids):,} queries from {references:,} reference images."
 
 
 def _protocol(row: RowResult) -> str:

@@ -1,18 +1,21 @@
 """From a row and a seed to a cell's request: every name resolved to what it stands for now."""
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import yaml
 
 from mmret.data import records
 from mmret.errors import InputError
-from mmret.tables.cells import CellRequest
+from mmret.tables.cells import CellRequest, file_digest
+from mmret.tables.measures import components
 from mmret.tables.spec import RowSpec, Settings, TableSpec
+
+_FILES: Final = {".pt", ".pth", ".safetensors", ".json", ".jsonl"}
+"""Suffixes of weights and captions: a text of a method that ends in one is a file, and must be there."""
 
 
 class Fingerprints(Protocol):
@@ -67,18 +70,20 @@ def _load_benchmark(allow_missing: bool, name: str, split: str, protocol: tuple[
 def request_cell(
     spec: TableSpec, row: RowSpec, seed: int, fingerprints: Fingerprints, folder: Path
 ) -> CellRequest:
-    """The request of a row's cell for one seed; InputError where its data, weights or configs are missing."""
+    """The request of a row's cell for one seed; InputError where its data, files or configs are missing."""
     benchmark = fingerprints.benchmark(row.benchmark, row.split, row.protocol)
+    metrics = tuple(dict.fromkeys(part for name in row.metrics for part in components(name)))
     method, files = _absolute(row.method, spec)
     train, configs = _absolute_train(row.train, spec)
     description = {
         "backbone": fingerprints.backbone(row.backbone, benchmark["protocol"]["preprocess"]),
         "benchmark": benchmark,
-        "metrics": spec.metrics,
+        "metrics": metrics,
         "method": row.method,
         # By the names they have in the table: where they lie on this disk does not change a number.
-        "files": {path: hashlib.sha256(file.read_bytes()).hexdigest() for path, file in files.items()},
+        "files": {path: file_digest(file) for path, file in files.items()},
         "pdv": row.pdv,
+        **({} if row.scoring is None else {"scoring": row.scoring}),
         "train": None if row.train is None else {**row.train, "config": configs},
         "seed": seed,
     }
@@ -90,9 +95,10 @@ def request_cell(
         benchmark=row.benchmark,
         split=row.split,
         protocol=benchmark["protocol"],
-        metrics=spec.metrics,
+        metrics=metrics,
         method=method,
         pdv=row.pdv,
+        scoring=row.scoring,
         train=train,
         description=description,
         folder=folder,
@@ -110,7 +116,10 @@ def _absolute(value: Any, spec: TableSpec) -> tuple[Any, dict[str, Path]]:
         numbered, files = _absolute(dict(enumerate(value)), spec)
         return list(numbered.values()), files
     # A file is told from other words by its suffix, so that a file named "sum" cannot stand in for a method.
-    file = spec.find(value) if isinstance(value, str) and Path(value).suffix else None
+    suffix = Path(value).suffix if isinstance(value, str) else ""
+    file = spec.find(value) if suffix else None
+    if file is None and suffix in _FILES:
+        raise InputError(f"There is no file {value}, neither here nor beside table {spec.name}.")
     return (value, {}) if file is None else (str(file), {value: file})
 
 

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from mmret.errors import InputError
 from mmret.tables.cells import CellOutcome, CellRecord, CellRequest
 from mmret.tables.provenance import revision, versions
 from mmret.tables.requests import Fingerprints, InstalledFingerprints, request_cell
+from mmret.tables.server import ServerScores, import_scores, load_scores, scores_path
 from mmret.tables.spec import TableSpec
 from mmret.tables.table import CellKey, Table
 
@@ -36,11 +37,11 @@ def run_table(
         spec: The table.
         runner: Runs one cell.
         out: Folder of results; this table's lie in the folder of its name.
-        only: Names of the rows to run; the others show what is stored. All by default.
+        only: Names of the rows to run (`row`, or `row@benchmark`); the others show what is stored. All by default.
         force: Run the cells of these rows even if they have a record.
         fingerprints: What the names of backbones and benchmarks stand for; as installed by default.
     """
-    chosen = {spec.row(name).name for name in only} if only is not None else {row.name for row in spec.rows}
+    chosen = spec.select(only) if only is not None else {row.name for row in spec.rows}
     reasons: dict[CellKey, str] = {}
     requests = dict(_requests(spec, out / spec.name, fingerprints or InstalledFingerprints(), reasons))
     stored = {key: _stored(request) for key, request in requests.items()}
@@ -53,7 +54,52 @@ def run_table(
             reasons[key] = str(error)
             tqdm.write(f"{key[0]}, seed {key[1]}: not run: {error}", file=sys.stderr)
     left = {key: "left out of this run" for key in requests if key not in found and key not in reasons}
-    return Table(spec, found, reasons | left)
+    return Table(spec, found, reasons | left, dict(_server_scores(requests, found)))
+
+
+def import_row_scores(
+    spec: TableSpec,
+    row: str,
+    source: Path,
+    out: Path,
+    *,
+    seed: int = 0,
+    scored_on: str | None = None,
+    fingerprints: Fingerprints | None = None,
+) -> str:
+    """Store what an evaluation server gave for a row's submission, and say so in a sentence.
+
+    Args:
+        spec: The table.
+        row: Name of the row, such as `searle-b32@circo`.
+        source: The JSON file of the scores, see `mmret.tables.server.import_scores`.
+        out: Folder of results.
+        seed: Of the cell.
+        scored_on: The day of the scores (ISO 8601); by default the file's, else today.
+        fingerprints: As in `run_table`.
+
+    Raises:
+        InputError: No such row, or as `import_scores`.
+    """
+    folder = out / spec.name
+    request = request_cell(spec, spec.row(row), seed, fingerprints or InstalledFingerprints(), folder)
+    scores = import_scores(request, source, scored_on)
+    values = ", ".join(f"{name} {value:.2f} ({scores.dates[name]})" for name, value in scores.scores.items())
+    return f"{row}: {values}, stored in {scores_path(request)}."
+
+
+def _server_scores(
+    requests: Mapping[CellKey, CellRequest], found: Mapping[CellKey, CellRecord]
+) -> Iterator[tuple[CellKey, ServerScores]]:
+    """The imported scores of the cells that await some; a damaged file is reported and passed over."""
+    for key, record in found.items():
+        try:
+            scores = load_scores(requests[key], record)
+        except InputError as error:
+            tqdm.write(f"{error}", file=sys.stderr)
+            continue
+        if scores is not None:
+            yield key, scores
 
 
 def _requests(
@@ -83,7 +129,7 @@ def _run_cell(request: CellRequest, runner: Runner) -> CellRecord:
     outcome = runner(request)
     seconds = time.perf_counter() - start
     missing = [name for name in request.metrics if name not in outcome.per_query]
-    if missing:
+    if missing and not outcome.submission:
         raise ValueError(f"The runner gave no {missing[0]} for {request.row}, seed {request.seed}.")
     record = CellRecord(
         identity=request.identity,

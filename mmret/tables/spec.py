@@ -1,7 +1,7 @@
 """A table as data: what its rows run, what its paper printed, and what it claims."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -16,6 +16,7 @@ MARKS: Final[Mapping[str, str]] = {
     "R": "the official repository or its result files",
     "L": "a leaderboard or an evaluation server",
     "M": "mentioned somewhere, unverified",
+    "U": "the paper that the table is of, read from a scan: unverified",
 }
 """Where a published number was read."""
 
@@ -40,7 +41,8 @@ class RowSpec:
         label: What a reader sees.
         method: The composer: its "name" and its arguments, see `mmret.composition.registry`.
         base: The row this one changes; whatever this row leaves out is taken from there.
-        pdv: How PDV is set: fixed numbers, "auto", or how to choose ({"select": "val", ...}). None: no PDV.
+        pdv: How PDV is set: fixed numbers, a preset, or how to choose ({"select": "val", ...}). None: no PDV.
+        scoring: What scores similarities instead: {"name": "seize", ...}. None: nothing.
         train: {"config": a Lightning config or several, and overrides}: what trains φ for each seed. None:
             nothing is trained, and the row has one cell whatever the table's seeds.
         backbone: Name of the backbone.
@@ -51,6 +53,10 @@ class RowSpec:
         mark: Where the numbers were read, a key of `MARKS`.
         unpublished: The paper has such a row, but no number of it could be confirmed.
         note: A remark that stands under the table.
+        metrics: What is measured here, the headline first: metrics, or means of some (see `measures`).
+        group: The row of the YAML file that this one belongs to, where one stands for several benchmarks.
+        section: The benchmark of the YAML file, or the average over several, to which this row belongs.
+        average_of: Names of the rows (one a benchmark) whose mean this row is; it has no cells of its own.
     """
 
     name: str
@@ -61,12 +67,22 @@ class RowSpec:
     split: str
     base: str | None = None
     pdv: Settings | str | None = None
+    scoring: Settings | str | None = None
     train: Settings | None = None
     protocol: Settings = field(default_factory=dict)
     published: Mapping[str, float] = field(default_factory=dict)
     mark: str = "P"
     unpublished: bool = False
     note: str = ""
+    metrics: tuple[str, ...] = ()
+    group: str = ""
+    section: str = ""
+    average_of: tuple[str, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """The label, with the benchmark in a table of several."""
+        return f"{self.label}, {self.benchmark}" if self.section else self.label
 
 
 @dataclass(frozen=True)
@@ -86,7 +102,7 @@ class TableSpec:
         name: Names the folder of its results.
         title: What a reader sees.
         rows: In the order they are printed; a row's base stands above it.
-        metrics: Names of metrics, the headline first.
+        metrics: All that its rows measure, the headline first.
         seeds: Seeds of the training; a row that trains nothing ignores them.
         claims: What the table is to decide; one family for Holm's correction.
         tolerance: Points by which a number may miss the paper's and still match.
@@ -115,8 +131,27 @@ class TableSpec:
         raise InputError(f"Table {self.name} has no row {name!r}; its rows are {known}.")
 
     def seeds_of(self, row: RowSpec) -> tuple[int, ...]:
-        """The seeds of a row's cells: those of the table if it trains, else the single seed 0."""
+        """The seeds of a row's cells: those of the table if it trains, else the single seed 0.
+
+        An average has no cells of its own.
+        """
+        if row.average_of:
+            return ()
         return self.seeds if row.train is not None else (0,)
+
+    def select(self, names: Collection[str]) -> frozenset[str]:
+        """The rows of these names, or of the YAML's rows of these names, with those that an average needs."""
+        groups = {row.group for row in self.rows}
+        chosen = [row for row in self.rows if {row.name, row.group} & set(names)]
+        for name in names:
+            if name not in groups:
+                self.row(name)
+        return frozenset(name for row in chosen for name in (row.name, *row.average_of))
+
+    @property
+    def sections(self) -> tuple[str, ...]:
+        """The benchmarks (and averages) of the table, in order; a table of one benchmark has the section ""."""
+        return tuple(dict.fromkeys(row.section for row in self.rows))
 
     def with_seeds(self, count: int) -> "TableSpec":
         """The same table with its first seeds only."""

@@ -1,7 +1,7 @@
 """One table, in every format: the spec, what its cells gave, and what follows from them."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from typing import Final
 
@@ -10,8 +10,17 @@ from mmret.tables import formats
 from mmret.tables.cells import CellRecord
 from mmret.tables.grids import Grid, table_grids
 from mmret.tables.notes import table_notes
-from mmret.tables.spec import TableSpec
-from mmret.tables.summary import ClaimResult, Estimate, RowResult, decide_claims, summarise_row
+from mmret.tables.server import ServerScores
+from mmret.tables.spec import RowSpec, TableSpec
+from mmret.tables.summary import (
+    ClaimResult,
+    Estimate,
+    RowResult,
+    ServerValue,
+    decide_claims,
+    summarise_average,
+    summarise_row,
+)
 
 CellKey = tuple[str, int]
 """Name of the row, and the seed."""
@@ -20,7 +29,7 @@ _ESTIMATE_FIELDS: Final = tuple(item.name for item in fields(Estimate))
 _CSV_FIELDS: Final = (
     *("kind", "row", "label", "backbone", "benchmark", "split", "metric", "against"),
     *_ESTIMATE_FIELDS,
-    *("paper", "mark", "delta", "p", "p_holm", "seeds_in_favour", "verdict", "reason"),
+    *("server", "paper", "mark", "delta", "p", "p_holm", "seeds_in_favour", "verdict", "reason"),
 )
 
 
@@ -32,28 +41,32 @@ class Table:
         spec: What was asked for.
         records: The cells that have a result.
         reasons: Why the others have none, a sentence each.
+        server: What an evaluation server gave for the cells that left files for it.
     """
 
     spec: TableSpec
     records: Mapping[CellKey, CellRecord]
     reasons: Mapping[CellKey, str]
+    server: Mapping[CellKey, ServerScores] = field(default_factory=dict)
 
     @cached_property
     def rows(self) -> tuple[RowResult, ...]:
         """Every row of the spec, in its order, with its estimates."""
-        return tuple(
-            summarise_row(
-                row,
-                [
-                    self.records[row.name, seed]
-                    for seed in self.spec.seeds_of(row)
-                    if (row.name, seed) in self.records
-                ],
-                [reason for (name, _), reason in self.reasons.items() if name == row.name],
-                self.spec.metrics,
-                self.spec.tolerance,
-            )
-            for row in self.spec.rows
+        found: dict[str, RowResult] = {}
+        for row in self.spec.rows:
+            found[row.name] = self._summarise(row, found)
+        return tuple(found.values())
+
+    def _summarise(self, row: RowSpec, above: Mapping[str, RowResult]) -> RowResult:
+        if row.average_of:
+            return summarise_average(row, [above[name] for name in row.average_of], self.spec.tolerance)
+        keys = [(row.name, seed) for seed in self.spec.seeds_of(row)]
+        return summarise_row(
+            row,
+            [self.records[key] for key in keys if key in self.records],
+            [self.server[key] for key in keys if key in self.server],
+            [self.reasons[key] for key in keys if key in self.reasons],
+            self.spec.tolerance,
         )
 
     @cached_property
@@ -104,6 +117,7 @@ class Table:
                     **named,
                     "metric": metric,
                     **(asdict(estimate) if estimate is not None else {}),
+                    **_server_fields(row.server.get(metric)),
                     **asdict(comparison),
                     "mark": row.spec.mark if comparison.paper is not None else None,
                     "reason": row.reason,
@@ -128,6 +142,11 @@ class Table:
     def _repr_html_(self) -> str:
         """What a notebook shows."""
         return self.to_html()
+
+
+def _server_fields(score: ServerValue | None) -> dict[str, object]:
+    """A server's value with its day in the column "server"; it has no interval."""
+    return {} if score is None else {"value": score.value, "server": score.day}
 
 
 FORMATS: Final[Mapping[str, Callable[[Table], str]]] = {

@@ -8,6 +8,7 @@ from scipy import stats
 
 from mmret.errors import InputError
 from mmret.retrieval import bootstrap_interval, holm, paired_test
+from mmret.retrieval.statistics import bootstrap_average_interval
 
 
 def test_the_interval_of_many_queries_is_the_normal_one():
@@ -49,6 +50,26 @@ def test_seeds_widen_the_interval():
     variance = 0.02 / 5 + queries.var() / 200  # of the mean: the seeds' part and the queries' part
     low, high = bootstrap_interval(spread, seed=1)
     assert high - low == pytest.approx(2 * 1.96 * np.sqrt(variance), rel=0.1)
+
+
+def test_the_interval_of_an_average_counts_parts_alike_and_draws_within_each():
+    generator = np.random.default_rng(4)
+    small, large = generator.normal(0.2, 0.1, 100), generator.normal(0.6, 0.1, 1600)
+    low, high = bootstrap_average_interval([small, large])
+    # Half the mean of each: the small part's spread counts fully, however many queries the other has.
+    half = 1.96 * 0.5 * np.sqrt(small.var() / 100 + large.var() / 1600)
+    middle = (small.mean() + large.mean()) / 2
+    assert (low, high) == pytest.approx((middle - half, middle + half), abs=1e-3)
+
+
+def test_an_average_draws_its_seeds_once_for_all_parts():
+    spread = np.tile([[0.2], [0.4], [0.6]], (1, 5))  # no spread over queries
+    alone, averaged = bootstrap_interval(spread), bootstrap_average_interval([spread, spread, spread])
+    assert averaged == pytest.approx(alone, abs=0.01)
+    clusters = [["a"] * 5, ["a", "b", "c", "d", "e"], list(range(5))]
+    assert bootstrap_average_interval([spread] * 3, clusters=clusters) == pytest.approx(averaged, abs=0.01)
+    with pytest.raises(InputError, match="the same seeds"):
+        bootstrap_average_interval([spread, spread[:2]])
 
 
 def test_random_numbers_come_from_the_seed_alone():

@@ -40,6 +40,21 @@ def test_options_choose_cells(tmp_path: Path, runner: ToyRunner) -> None:
     assert runner.asked[2:] == [("text", 0)]
 
 
+def test_a_server_s_score_is_imported(
+    tmp_path: Path, runner: ToyRunner, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runner.hidden = ["shapes"]
+    assert main(tmp_path, "--rows", "text") == 0
+    assert "submission written, awaiting server" in capsys.readouterr().out
+    (tmp_path / "server.json").write_text('{"success@1": 9.35, "recall@5": 20.5}')
+    options = ["--import-scores", "text", str(tmp_path / "server.json"), "--scored-on", "2026-01-31"]
+    assert main(tmp_path, *options) == 0
+    assert "text: success@1 9.35 (2026-01-31)" in capsys.readouterr().out
+    assert main(tmp_path, "--rows", "text") == 0
+    assert "9.35 server, 2026-01-31" in capsys.readouterr().out
+    assert runner.asked == [("text", 0)]
+
+
 def test_a_mistake_needs_no_torch(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no table"):
         command.main([str(tmp_path / "none.yaml")])

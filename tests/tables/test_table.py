@@ -112,7 +112,7 @@ def test_notes_say_how_the_numbers_were_made(tmp_path: Path) -> None:
 
 def test_rows_that_lack_the_same_share_a_note(tmp_path: Path) -> None:
     failing: dict[str, Exception] = {name: InputError("No data.") for name in ("text", "lincir")}
-    assert "Text only, LinCIR: not run: No data." in make_table(tmp_path, failing).notes
+    assert "Text only; LinCIR: not run: No data." in make_table(tmp_path, failing).notes
 
 
 def test_settings_of_pdv_that_differ_name_their_seeds(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """A table small enough to check by hand: a YAML text, fingerprints, and a runner that counts its calls."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ import yaml
 
 from mmret.errors import InputError
 from mmret.tables import TableSpec, load_spec
-from mmret.tables.cells import CellOutcome, CellRequest
+from mmret.tables.cells import CellOutcome, CellRequest, file_digest
 
 QUERIES = ("q1", "q2", "q3", "q4")
 
@@ -68,18 +68,59 @@ class ToyFingerprints:
         return {"name": name, "version": self.version, "split": split, "protocol": applied}
 
 
+SEVERAL: dict[str, Any] = {
+    "benchmarks": {
+        "hidden": {
+            "split": "test",
+            "metrics": ["success@1", "success_subset@1", "mean(success@1, success_subset@1)"],
+        },
+        "clothes": {"average_of": ["coats", "hats"], "split": "val", "metrics": ["success@1"]},
+    },
+    "rows": [
+        {
+            "name": "text",
+            "label": "Text only",
+            "method": "text-only",
+            "benchmarks": {
+                "hidden": {"published": [9.35, None, None]},
+                "clothes": {"published": [30], "parts": {"hats": [50]}, "protocol": {"caption_join": "and"}},
+            },
+        },
+        {
+            "name": "edit",
+            "base": "text",
+            "method": {"name": "caption-edit", "captions": "{benchmark}-{split}"},
+            "unpublished": True,
+        },
+    ],
+}
+"""The toy table over a benchmark with a server and the average of two."""
+
+
+def _submission(request: CellRequest) -> CellOutcome:
+    request.submission_folder.mkdir(parents=True, exist_ok=True)
+    path = request.submission_folder / "ranks.json"
+    path.write_text(f'{{"{request.row}": []}}', encoding="utf-8")
+    files = {path.name: file_digest(path)}
+    return CellOutcome(QUERIES, ("r1", "r1", "r2", "r3"), {}, request.protocol, submission=files)
+
+
 @dataclass
 class ToyRunner:
     """Gives each row its `values` [4] in every metric, and remembers what it was asked for."""
 
     values: Mapping[str, list[float]] = field(default_factory=dict)
     failing: Mapping[str, Exception] = field(default_factory=dict)
+    hidden: Collection[str] = ()
+    """Benchmarks whose ground truth is not public: their cells leave a file for the server."""
     requests: list[CellRequest] = field(default_factory=list)
 
     def __call__(self, request: CellRequest) -> CellOutcome:
         self.requests.append(request)
         if request.row in self.failing:
             raise self.failing[request.row]
+        if request.benchmark in self.hidden:
+            return _submission(request)
         values = np.array(self.values.get(request.row, [1.0, 0.0, 0.0, 0.0]))
         return CellOutcome(
             query_ids=QUERIES,
