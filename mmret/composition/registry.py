@@ -7,7 +7,10 @@ from difflib import get_close_matches
 from inspect import Parameter, signature
 from typing import Any
 
+from mmret.composition.combiner import CombinedFeatures
+from mmret.composition.comclip import ComCLIP
 from mmret.composition.composers import CaptionEdit, Composer, ImageOnly, PseudoWord, Sum, TextOnly
+from mmret.composition.ldre import LDRE
 from mmret.errors import InputError
 
 COMPOSERS: dict[str, Callable[..., Composer]] = {
@@ -16,8 +19,14 @@ COMPOSERS: dict[str, Callable[..., Composer]] = {
     Sum.name: Sum,
     PseudoWord.name: PseudoWord,
     CaptionEdit.name: CaptionEdit,
+    LDRE.name: LDRE,
+    ComCLIP.name: ComCLIP,
+    CombinedFeatures.name: CombinedFeatures,
 }
 """Short name → composer."""
+
+TRAINED = {PseudoWord.name: "phi", CombinedFeatures.name: "combiner"}
+"""Composer → the option that takes trained weights; a training writes them to `<root>/<option>.safetensors`."""
 
 
 def composer_from_spec(spec: str | Mapping[str, Any] | Composer) -> Composer:
