@@ -60,6 +60,7 @@ class CellRequest:
     description: Settings
     folder: Path
     allow_missing: bool = False
+    scoring: Settings | str | None = None
 
     @cached_property
     def identity(self) -> str:

@@ -152,7 +152,8 @@ def _parse_row(item: Settings, metrics: Sequence[str], where: str) -> RowSpec:
         benchmark=records.field(item, "benchmark", str, where),
         split=records.field(item, "split", str, where),
         base=item.get("base"),
-        pdv=_parse_pdv(item.get("pdv"), where),
+        pdv=_parse_transform(item, "pdv", where),
+        scoring=_parse_transform(item, "scoring", where),
         train=_parse_train(item.get("train"), where),
         protocol=_optional(item, "protocol", dict, where, {}),
         published=published,
@@ -173,10 +174,13 @@ def _parse_method(item: Settings, where: str) -> Settings:
     )
 
 
-def _parse_pdv(value: object, where: str) -> Settings | str | None:
-    if value is None or isinstance(value, dict | str):
-        return value
-    raise InputError(f"{where}: 'pdv' is {value!r}, where a mapping or 'auto' is needed.")
+def _parse_transform(item: Settings, key: str, where: str) -> Settings | str | None:
+    value = item.get(key)
+    if value is not None and not isinstance(value, dict | str):
+        raise InputError(f"{where}: {key!r} is {value!r}, where a mapping or a name is needed.")
+    if value is not None and key == "scoring" and item.get("pdv") is not None:
+        raise InputError(f"{where} has a 'pdv' and a 'scoring'; both act on the three features, so give one.")
+    return value
 
 
 def _parse_train(value: object, where: str) -> Settings | None:

@@ -79,6 +79,7 @@ def request_cell(
         # By the names they have in the table: where they lie on this disk does not change a number.
         "files": {path: hashlib.sha256(file.read_bytes()).hexdigest() for path, file in files.items()},
         "pdv": row.pdv,
+        **({} if row.scoring is None else {"scoring": row.scoring}),
         "train": None if row.train is None else {**row.train, "config": configs},
         "seed": seed,
     }
@@ -93,6 +94,7 @@ def request_cell(
         metrics=spec.metrics,
         method=method,
         pdv=row.pdv,
+        scoring=row.scoring,
         train=train,
         description=description,
         folder=folder,

@@ -40,7 +40,8 @@ class RowSpec:
         label: What a reader sees.
         method: The composer: its "name" and its arguments, see `mmret.composition.registry`.
         base: The row this one changes; whatever this row leaves out is taken from there.
-        pdv: How PDV is set: fixed numbers, "auto", or how to choose ({"select": "val", ...}). None: no PDV.
+        pdv: How PDV is set: fixed numbers, a preset, or how to choose ({"select": "val", ...}). None: no PDV.
+        scoring: What scores similarities instead: {"name": "seize", ...}. None: nothing.
         train: {"config": a Lightning config or several, and overrides}: what trains φ for each seed. None:
             nothing is trained, and the row has one cell whatever the table's seeds.
         backbone: Name of the backbone.
@@ -61,6 +62,7 @@ class RowSpec:
     split: str
     base: str | None = None
     pdv: Settings | str | None = None
+    scoring: Settings | str | None = None
     train: Settings | None = None
     protocol: Settings = field(default_factory=dict)
     published: Mapping[str, float] = field(default_factory=dict)
