@@ -17,7 +17,7 @@ from mmret.backbones.pretraining import save_backbone, trainable_backbone
 from mmret.cli import main
 from mmret.composition.phi import MappingNetwork, save_phi
 from mmret.data.records import write_json_lines
-from mmret.methods import ContrastivePretraining, LinCIR, ZeroShotCIR
+from mmret.methods import Combiner, ContrastivePretraining, LinCIR, ZeroShotCIR
 from mmret.tables.load import load_spec
 
 STEPS = ("training_step", "validation_step", "test_step")
@@ -74,6 +74,7 @@ TRIALS = {
     "emoji/lincir.yaml": Trial("fit", SMALL),
     "emoji/zero_shot.yaml": Trial("test", []),
     "miniature/clip.yaml": Trial("fit", [*SMALL, "--data.pairs=8", "--data.num_workers=0"]),
+    "miniature/combiner.yaml": Trial("fit", [*SMALL, "--data.pairs=40", "--data.triplets=4"]),
     "miniature/lincir.yaml": Trial("fit", [*SMALL, "--data.captions=8"]),
     "miniature/zero_shot.yaml": Trial("test", ["--data.benchmark=folder:data/emoji"]),
 }
@@ -103,7 +104,7 @@ def test_a_config_opens_with_its_source_command_data_cost_and_score(path: Path) 
 def count_batches(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the steps that the modules are about to take, in a list that grows as they do."""
     taken: list[str] = []
-    for module, step in product((ContrastivePretraining, LinCIR, ZeroShotCIR), STEPS):
+    for module, step in product((Combiner, ContrastivePretraining, LinCIR, ZeroShotCIR), STEPS):
         if step in vars(module):
             monkeypatch.setattr(module, step, recorded(getattr(module, step), taken))
     return taken

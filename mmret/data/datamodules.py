@@ -38,7 +38,7 @@ Item = TypeVar("Item")
 _FOLDER = "folder:"
 
 
-class _BatchedDataModule(LightningDataModule):
+class BatchedDataModule(LightningDataModule):
     """The settings that all modules share, and how their loaders are made."""
 
     def __init__(self, batch_size: int, num_workers: int, seed: int) -> None:
@@ -96,7 +96,7 @@ class _BatchedDataModule(LightningDataModule):
         return Subset(items, sorted(order[count:])), Subset(items, sorted(order[:count]))
 
 
-class CaptionedImagesDataModule(_BatchedDataModule):
+class CaptionedImagesDataModule(BatchedDataModule):
     """Captioned images, for `ContrastivePretraining`: batches are `CaptionedBatch`.
 
     Args:
@@ -191,7 +191,7 @@ def _moved(jitter: float) -> Transform:
     return moved
 
 
-class CaptionsDataModule(_BatchedDataModule):
+class CaptionsDataModule(BatchedDataModule):
     """Captions alone, for methods that train on text (LinCIR): batches are `CaptionBatch`.
 
     Args:
@@ -243,7 +243,7 @@ class CaptionsDataModule(_BatchedDataModule):
         return Captions.read(source)
 
 
-class BenchmarkDataModule(_BatchedDataModule):
+class BenchmarkDataModule(BatchedDataModule):
     """A benchmark for `ZeroShotCIR`: two loaders, images (`ImageBatch`), then queries (`QueryIndices`).
 
     Images are preprocessed as the benchmark's protocol says.

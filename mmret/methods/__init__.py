@@ -1,7 +1,8 @@
 """The methods as Lightning modules: names and numbers in `__init__`, weights in `configure_model`."""
 
+from mmret.methods.combiner import Combiner
 from mmret.methods.contrastive import ContrastivePretraining
 from mmret.methods.lincir import LinCIR
 from mmret.methods.zero_shot_cir import ZeroShotCIR
 
-__all__ = ["ContrastivePretraining", "LinCIR", "ZeroShotCIR"]
+__all__ = ["Combiner", "ContrastivePretraining", "LinCIR", "ZeroShotCIR"]
