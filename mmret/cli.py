@@ -31,6 +31,7 @@ COMMANDS: Final[dict[str, Command]] = {
         "write phrases about concepts with a language model", "mmret.commands.inversion:phrases"
     ),
     "table": Command("run the missing cells of a table and print it", "mmret.tables.command:main"),
+    "caption": Command("describe references and edits with a local VLM", "mmret.commands.captioning:main"),
     "score": Command("score any run: ours, TREC's, or a server's file", "mmret.commands.score:main"),
     "data": Command("list the published benchmarks; check a copy on disk", "mmret.commands.data:main"),
     "demo": Command("the whole corridor on a generated benchmark, with a report", "mmret.demo:main"),

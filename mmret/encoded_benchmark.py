@@ -1,8 +1,12 @@
-"""A benchmark with a backbone's vectors of everything in it that has to be encoded once."""
+"""A benchmark with a backbone's vectors of everything in it that has to be encoded once.
 
-from collections.abc import Sequence
+The gallery is embedded once per backbone, preprocessing and benchmark, in a store that every row, seed and sweep of
+a table shares.
+"""
+
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +15,17 @@ from numpy.typing import NDArray
 
 from mmret.backbones.base import Backbone
 from mmret.composition import QueryBatch
+from mmret.composition.scores import Region
 from mmret.data.benchmark import Benchmark
+from mmret.data.images import ImageSource
+from mmret.data.regions import RegionImages
 from mmret.embedding import embed_images, embed_texts, open_store
+from mmret.errors import InputError
 from mmret.retrieval.index import Index
 
 Vectors = NDArray[np.float32]
+Embed = Callable[[ImageSource, Sequence[str]], Vectors]
+"""What makes un-normalised vectors [n, D] of images that are not the benchmark's own."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,11 +36,13 @@ class EncodedBenchmark:
         benchmark: The benchmark.
         vectors: float32 [M, D], **un-normalised**, one row for each of `benchmark.image_ids`.
         text_vectors: Likewise for the gallery's texts, in the gallery's order, where texts are searched.
+        embed: The backbone that made them, for methods that look at parts of images; None where it is not at hand.
     """
 
     benchmark: Benchmark
     vectors: Vectors
     text_vectors: Vectors | None = None
+    embed: Embed | None = None
 
     @cached_property
     def rows(self) -> dict[str, int]:
@@ -46,6 +58,32 @@ class EncodedBenchmark:
         if self.text_vectors is not None:
             return Index(gallery, self.text_vectors)
         return Index(gallery, self.vectors[[self.rows[name] for name in gallery]])
+
+    @cached_property
+    def query_ids(self) -> tuple[str, ...]:
+        """The ids of all queries, in order."""
+        return tuple(query.id for query in self.benchmark.queries)
+
+    def encode_regions(self, regions: Sequence[Region]) -> Vectors:
+        """Un-normalised features float32 [R, D] of parts of images; a whole image is not encoded again."""
+        copies = self.benchmark.copies
+        named = {
+            f"{row}": (copies.get(region.image, region.image), region.boxes)
+            for row, region in enumerate(regions)
+            if region.boxes
+        }
+        if named and self.embed is None:
+            raise InputError(
+                "Parts of images are to be encoded, and this evaluation has no backbone at hand."
+            )
+        vectors = np.empty((len(regions), self.vectors.shape[1]), np.float32)
+        whole = [row for row, region in enumerate(regions) if not region.boxes]
+        vectors[whole] = self.vectors[[self.rows[regions[row].image] for row in whole]]
+        if named and self.embed is not None:
+            vectors[list(map(int, named))] = self.embed(
+                RegionImages(self.benchmark.images, named), list(named)
+            )
+        return vectors
 
     def batch(self, positions: Sequence[int]) -> QueryBatch:
         """The queries at these positions with the features of their reference images, as composers take them.
@@ -75,8 +113,9 @@ def encode_benchmark(
         mark = backbone.spec.revision.split(":")[-1][:12].replace("/", "-")
         name = f"{benchmark.name}-{benchmark.version}-{benchmark.split}-{backbone.spec.preprocess}-{mark}"
         store = open_store(stores / name.replace("/", "-"), backbone)
-    vectors = embed_images(backbone, benchmark.images, benchmark.image_ids, store=store)
+    embed = partial(embed_images, backbone)
+    vectors = embed(benchmark.images, benchmark.image_ids, store=store)
     if not benchmark.texts:
-        return EncodedBenchmark(benchmark, vectors)
+        return EncodedBenchmark(benchmark, vectors, embed=embed)
     texts = [benchmark.texts[name] for name in benchmark.gallery]
-    return EncodedBenchmark(benchmark, vectors, embed_texts(backbone, texts, progress=True))
+    return EncodedBenchmark(benchmark, vectors, embed_texts(backbone, texts, progress=True), embed)

@@ -25,7 +25,6 @@ from mmret.backbones.base import Backbone
 from mmret.composition import (
     PDV,
     ComposedFeatures,
-    Composer,
     ImageOnly,
     PseudoWord,
     QueryBatch,
@@ -222,7 +221,9 @@ def _default_store(root: Path) -> Path:
     return cache / "mmret" / "folders" / hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]
 
 
-def _composer(has_text: bool, has_image: bool, phi: str | Path | None, pdv: PDV | None) -> Composer:
+def _composer(
+    has_text: bool, has_image: bool, phi: str | Path | None, pdv: PDV | None
+) -> ImageOnly | TextOnly | Sum | PseudoWord:
     if not has_text and not has_image:
         raise InputError("There is nothing to search for; give a text, an image or both.")
     if phi is not None and not (has_text and has_image):

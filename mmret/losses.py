@@ -34,6 +34,20 @@ def distillation_contrastive(target: Tensor, predicted: Tensor, temperature: flo
     return F.cross_entropy(logits, torch.arange(len(words), device=words.device).roll(len(target)))
 
 
+def contrastive(queries: Tensor, targets: Tensor, scale: Tensor | float) -> Tensor:
+    """One direction of it: each query among the targets of the batch, as composed retrieval trains.
+
+    Args:
+        queries, targets: L2-normalised features [B, D]; row i of one belongs to row i of the other.
+        scale: The factor on cosine similarities.
+
+    Returns:
+        A scalar. (GeneCIS's and CLIP4Cir's combiners, with a scale of 100.)
+    """
+    labels = torch.arange(len(queries), device=queries.device)
+    return F.cross_entropy(scale * queries @ targets.T, labels)
+
+
 def masked_reconstruction(masked: Tensor, original: Tensor) -> Tensor:
     """LinCIR's self-masking loss: the mean squared error between **un-normalised** text features [B, D].
 

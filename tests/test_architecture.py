@@ -21,12 +21,14 @@ PATHS = {
 MODULES = sorted(PATHS)
 
 #: Each room, and the rooms of ours that it may import beside itself. The longest name that fits counts.
-DIRECTIONS: dict[str, set[str]] = {"errors": set(), "losses": set(), "atomic": {"errors"}}
+DIRECTIONS: dict[str, set[str]] = {"errors": set(), "losses": set(), "triples": set(), "atomic": {"errors"}}
 DIRECTIONS["retrieval"] = {"errors", "atomic"}
 DIRECTIONS["backbones"] = {"errors", "atomic"}
-DIRECTIONS["composition"] = {"errors", "atomic", "backbones.prompt"}
-DIRECTIONS["data"] = {"errors", "atomic", "backbones.prompt"}
-DIRECTIONS["data.datamodules"] = DIRECTIONS["probes"] = {"errors", "backbones", "data"}
+DIRECTIONS["composition"] = {"errors", "atomic", "triples", "backbones.prompt"}
+DIRECTIONS["data"] = {"errors", "atomic", "triples", "backbones.prompt"}
+DIRECTIONS["data.datamodules"] = DIRECTIONS["data.mined_datamodule"] = {"errors", "backbones", "data"}
+DIRECTIONS["probes"] = DIRECTIONS["data.datamodules"]
+DIRECTIONS["captioning"] = {"errors", "atomic", "data"}
 DIRECTIONS["embedding"] = {"errors", "atomic", "backbones", "data", "retrieval"}
 DIRECTIONS["inversion"] = DIRECTIONS["embedding"] | {"embedding", "composition"}
 DIRECTIONS["data.images_datamodule"] = {"inversion", *DIRECTIONS["inversion"]}
@@ -34,15 +36,17 @@ DIRECTIONS["name_lookup"] = {"errors", "data", "retrieval"}
 DIRECTIONS["server_files"] = {"errors", "atomic", "data", "retrieval"}
 DIRECTIONS["scoring"] = {"errors", "data", "retrieval", "server_files"}
 DIRECTIONS["encoded_benchmark"] = {"composition", "embedding", *DIRECTIONS["embedding"]}
+DIRECTIONS["corridor"] = {"encoded_benchmark", *DIRECTIONS["encoded_benchmark"]}
+DIRECTIONS["pdv_choice"] = {"corridor", *DIRECTIONS["corridor"]}
 DIRECTIONS["experiment"] = {
-    "encoded_benchmark",
     "inversion",
     "losses",
     "name_lookup",
     "server_files",
     "tables.cells",
+    "pdv_choice",
 }
-DIRECTIONS["experiment"] |= DIRECTIONS["encoded_benchmark"]
+DIRECTIONS["experiment"] |= DIRECTIONS["pdv_choice"]
 DIRECTIONS["methods"] = {"experiment", *DIRECTIONS["experiment"]}
 _SHOWN = {"tables", "display", "explore", "figures", "templates", "report"}
 DIRECTIONS |= dict.fromkeys(_SHOWN, _SHOWN | DIRECTIONS["methods"])

@@ -18,10 +18,10 @@ from mmret.backbones.pretraining import save_backbone, trainable_backbone
 from mmret.cli import main
 from mmret.composition import MappingNetwork, save_phi
 from mmret.data.records import write_json_lines
-from mmret.methods import SEARLE, ContrastivePretraining, LinCIR, Pic2Word, ZeroShotCIR
+from mmret.methods import SEARLE, Combiner, ContrastivePretraining, LinCIR, Pic2Word, ZeroShotCIR
 from mmret.tables.load import load_spec
 
-MODULES = (ContrastivePretraining, LinCIR, Pic2Word, SEARLE, ZeroShotCIR)
+MODULES = (Combiner, ContrastivePretraining, LinCIR, Pic2Word, SEARLE, ZeroShotCIR)
 STEPS = ("training_step", "validation_step", "test_step")
 CONFIGS = Path(__file__).parents[1] / "configs"
 TABLES = sorted(CONFIGS.glob("tables/**/*.yaml"))
@@ -87,6 +87,7 @@ TRIALS = {
     "emoji/lincir.yaml": Trial("fit", SMALL),
     "emoji/zero_shot.yaml": Trial("test", []),
     "miniature/clip.yaml": Trial("fit", [*SMALL, "--data.pairs=8", "--data.num_workers=0"]),
+    "miniature/combiner.yaml": Trial("fit", [*SMALL, "--data.pairs=40", "--data.triplets=4"]),
     "miniature/lincir.yaml": Trial("fit", [*SMALL, "--data.captions=8"]),
     "miniature/pic2word.yaml": Trial("fit", [*SMALL, "--data.images=8"]),
     "miniature/searle.yaml": Trial("fit", [*SMALL, *INVERSION, "--data.images=8"]),

@@ -10,18 +10,13 @@ import torch
 
 from mmret.backbones import load_backbone
 from mmret.composition import PDV, ComposedFeatures, composer_from_spec
+from mmret.corridor import compose, query_vectors, rank_queries
 from mmret.data.annotated_folder import load_annotated_folder
 from mmret.data.benchmark import Benchmark
+from mmret.encoded_benchmark import EncodedBenchmark, encode_benchmark
 from mmret.errors import InputError
-from mmret.experiment import (
-    EncodedBenchmark,
-    compose,
-    encode_benchmark,
-    query_vectors,
-    rank_queries,
-    run_cell,
-    select_pdv,
-)
+from mmret.experiment import run_cell
+from mmret.pdv_choice import select_pdv
 from mmret.retrieval.run import Run
 from mmret.tables.cells import CellRequest, file_digest
 from tests.methods.toy_data import write_backbone, write_world
@@ -101,7 +96,7 @@ def test_cut_queries_are_told_once_for_all_batches(
     queries = tuple(replace(query, texts=("very " * 200,)) for query in encoded.benchmark.queries)
     item = EncodedBenchmark(replace(encoded.benchmark, queries=queries), encoded.vectors)
     backbone = load_backbone(str(write_backbone(tmp_path / "clip")))
-    monkeypatch.setattr("mmret.experiment._QUERIES_AT_ONCE", 1)
+    monkeypatch.setattr("mmret.corridor._QUERIES_AT_ONCE", 1)
     with pytest.warns(UserWarning, match="were cut") as caught:
         compose(backbone, item, composer_from_spec("text-only"))
     assert [str(warning.message).split(" texts")[0] for warning in caught] == ["3 of 3"]
@@ -133,6 +128,35 @@ def test_a_cell_gives_the_numbers_of_the_corridor(tmp_path: Path) -> None:
     assert outcome.protocol == asdict(benchmark.protocol)
     assert outcome.config["backbone"] == asdict(backbone.spec)
     assert outcome.config["method"] == {"name": "text-only"}
+
+
+CAPTIONS = [
+    {
+        "id": f"q{row}",
+        "base_caption": ["a square", "a box"],
+        "modified_captions": [f"one {row}", f"two {row}"],
+    }
+    for row in range(3)
+]
+
+
+def test_a_cell_may_score_similarities(tmp_path: Path) -> None:
+    write_backbone(tmp_path / "clip")
+    write_world(tmp_path / "world")
+    method = {"name": "caption-edit", "captions": {"by_split": {"test": CAPTIONS}}}
+    zero, plain = (
+        run_cell(request(tmp_path, row=row, method=method, scoring=scoring))
+        for row, scoring in (("zero", {"name": "seize", "positive": 0, "negative": 0}), ("plain", None))
+    )
+    assert zero.pdv is None and zero.config["scoring"]["name"] == "seize"
+    assert zero.per_query["mrr@3"].tolist() == plain.per_query["mrr@3"].tolist()
+    ldre = run_cell(request(tmp_path, row="ldre", method={"name": "ldre", "captions": CAPTIONS}, pdv="auto"))
+    assert ldre.pdv == {"alpha_text": 1.0, "alpha_image": "auto", "beta": 0.75}
+    method = {"name": "caption-edit", "captions": {"by_split": {"val": CAPTIONS}}}
+    with pytest.raises(InputError, match="given for the splits val, and test is needed"):
+        run_cell(request(tmp_path, method=method))
+    with pytest.raises(InputError, match="has no weights of its own"):
+        run_cell(request(tmp_path, train={"config": ("any.yaml",)}))
 
 
 @pytest.mark.multiprocess

@@ -70,6 +70,15 @@ class CaptionEdits:
     by_position: bool
 
     @classmethod
+    def load(
+        cls, source: str | Path | Mapping[str, Any] | Sequence[Any], ids: Sequence[str] | None = None
+    ) -> CaptionEdits:
+        """The captions in a JSON file or in its content; errors as in `parse`, or the file cannot be read."""
+        if isinstance(source, str | Path):
+            return cls.read(source, ids)
+        return cls.parse(source, "the caption records", ids)
+
+    @classmethod
     def read(cls, path: str | Path, ids: Sequence[str] | None = None) -> CaptionEdits:
         """The captions in a JSON file; arguments and errors as in `parse`, or the file cannot be read."""
         try:

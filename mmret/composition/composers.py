@@ -1,10 +1,11 @@
 """How a composed query becomes vectors: the zero-shot methods, as small callables on features.
 
 A composer is called with a backbone and a `QueryBatch`. Pseudo-word and caption methods return the three
-`ComposedFeatures` on which PDV acts; the simple baselines return one vector per query, [B, D].
+`ComposedFeatures` on which PDV acts; the simple baselines return one vector per query, [B, D]; what needs the
+gallery, or scores similarities, is in `mmret.composition.scores`.
 
-Several texts of one query (both orders of FashionIQ's captions, LDRE's fifteen edits) are encoded one by one,
-normalised, averaged and re-normalised, as SEARLE does.
+Several texts of one query (both orders of FashionIQ's captions) are encoded one by one, normalised, averaged and
+re-normalised, as SEARLE does.
 """
 
 from __future__ import annotations
@@ -27,9 +28,10 @@ from mmret.composition.encoding import (
     encode_prompts,
     encode_texts,
 )
-from mmret.composition.features import ComposedFeatures, QueryBatch, l2_normalise
+from mmret.composition.features import ComposedFeatures, QueryBatch, captions_of, l2_normalise
 from mmret.composition.phi import Phi
 from mmret.composition.phi_files import load_phi
+from mmret.composition.scores import Composed
 from mmret.composition.word_files import PseudoWords
 from mmret.errors import InputError
 
@@ -44,12 +46,12 @@ TEMPLATES = {
 
 
 class Composer(Protocol):
-    """What every composer is; `takes_pdv` tells whether it returns `ComposedFeatures`."""
+    """What every composer is; `takes_pdv` tells whether its queries become `ComposedFeatures`."""
 
     name: ClassVar[str]
     takes_pdv: ClassVar[bool]
 
-    def __call__(self, backbone: TextBackbone, batch: QueryBatch, /) -> ComposedFeatures | Tensor:
+    def __call__(self, backbone: TextBackbone, batch: QueryBatch, /) -> Composed:
         """The queries' features, without gradients."""
 
     def describe(self) -> dict[str, Any]:
@@ -82,7 +84,7 @@ class TextOnly:
     @torch.no_grad()
     def __call__(self, backbone: TextBackbone, batch: QueryBatch) -> Tensor:
         """The normalised features [B, D] of the relative captions."""
-        return average_alternatives(encode_texts(backbone, _captions(batch)))
+        return average_alternatives(encode_texts(backbone, captions_of(batch)))
 
     def describe(self) -> dict[str, Any]:
         """The name."""
@@ -111,7 +113,7 @@ class Sum:
     @torch.no_grad()
     def __call__(self, backbone: TextBackbone, batch: QueryBatch) -> Tensor:
         """The sum [B, D] of the mode's definition."""
-        texts = encode_texts(backbone, _captions(batch))
+        texts = encode_texts(backbone, captions_of(batch))
         image = batch.reference_image.to(texts[0].device)
         if self.mode == "raw":
             return 0.5 * image.float() + 0.5 * average_raw(texts)
@@ -140,7 +142,7 @@ class _WordComposer(ABC):
         Raises:
             InputError: if the words do not fit the backbone or are missing, or a query has no text.
         """
-        captions = _captions(batch)
+        captions = captions_of(batch)
         words = self._words(backbone, batch)
         composed = [[fill(self.template, text) for text in alternatives] for alternatives in captions]
         reference = [[fill(self.reference_template)]] * len(batch)
@@ -219,32 +221,36 @@ class InvertedWord(_WordComposer):
 
 
 class CaptionEdit:
-    """CIReVL and LDRE: captions of the reference and their edits from a file, encoded as they stand.
+    """CIReVL: captions of the reference and their edits from a file, encoded as they stand.
 
-    T_ref is the raw caption, with no template, and T_comp the edited one. LDRE's fifteen of each become one
-    vector: the mean of the normalised features. That simplifies LDRE, which weighs its fifteen normalised
-    edits by a softmax (τ = .04) over the drops in similarity that they cause in the gallery, summed over all
-    queries of the split: such a vector depends on gallery and split. (The plain average in its code is of
-    un-normalised features.)
+    T_ref is the raw caption, with no template, and T_comp the edited one. Several of each become one vector, their
+    mean. LDRE weighs its fifteen instead: see `mmret.composition.ldre`.
 
     Args:
         captions: path of a JSON file, or its content; the layouts are those of `CaptionEdits.parse`.
+        average: "normalised" averages normalised features; "raw" un-normalised ones, as SEIZE does. Both
+            normalise the mean.
         ids: query ids in the order of CIReVL's parallel lists, where the file has none.
 
     Raises:
-        InputError: if the file cannot be read or a record is incomplete.
+        InputError: if the file cannot be read, a record is incomplete, or `average` is neither.
     """
 
     name: ClassVar[str] = "caption-edit"
     takes_pdv: ClassVar[bool] = True
 
     def __init__(
-        self, captions: str | Path | Mapping[str, Any] | Sequence[Any], ids: Sequence[str] | None = None
+        self,
+        captions: str | Path | Mapping[str, Any] | Sequence[Any],
+        average: SumMode = "normalised",
+        ids: Sequence[str] | None = None,
     ) -> None:
-        if isinstance(captions, str | Path):
-            self.edits = CaptionEdits.read(captions, ids)
-        else:
-            self.edits = CaptionEdits.parse(captions, "the caption records", ids)
+        if average not in get_args(SumMode):
+            raise InputError(
+                f"there is no average {average!r}; the two are {' and '.join(get_args(SumMode))}."
+            )
+        self.edits = CaptionEdits.load(captions, ids)
+        self.average: SumMode = average
 
     @torch.no_grad()
     def __call__(self, backbone: TextBackbone, batch: QueryBatch) -> ComposedFeatures:
@@ -255,24 +261,15 @@ class CaptionEdit:
         """
         self.edits.check(batch.ids, batch.texts)
         pairs = [self.edits.pairs[query_id] for query_id in batch.ids]
-        reference = average_alternatives(encode_texts(backbone, [pair.reference for pair in pairs]))
-        composed = average_alternatives(encode_texts(backbone, [pair.composed for pair in pairs]))
+        average = average_raw if self.average == "raw" else average_alternatives
+        reference = average(encode_texts(backbone, [pair.reference for pair in pairs]))
+        composed = average(encode_texts(backbone, [pair.composed for pair in pairs]))
         return ComposedFeatures(batch.reference_image.to(composed.device), reference, composed)
 
     def describe(self) -> dict[str, Any]:
-        """Name, the captions' file name and a digest of their content."""
-        return {"name": self.name, "captions": self.edits.where, "sha256": self.edits.digest()}
-
-
-def _captions(batch: QueryBatch) -> tuple[tuple[str, ...], ...]:
-    """The batch's texts, or an `InputError` that names the queries which have none."""
-    silent = [query_id for query_id, texts in zip(batch.ids, batch.texts, strict=True) if not texts]
-    if silent:
-        raise InputError(
-            f"{len(silent)} of {len(batch)} queries have no text ({', '.join(silent)}); "
-            "only image-only works without."
-        )
-    return batch.texts
+        """Name, the kind of average, the captions' file name and a digest of their content."""
+        captions = {"captions": self.edits.where, "sha256": self.edits.digest()}
+        return {"name": self.name, "average": self.average, **captions}
 
 
 def _check_places(template: str, *places: str) -> None:

@@ -99,10 +99,12 @@ def check_same_shape(reference_image: Tensor, reference_text: Tensor, composed_t
         )
 
 
-def concatenate(batches: list[ComposedFeatures]) -> ComposedFeatures:
-    """The features of several batches as one, in order; they must share the width D."""
-    return ComposedFeatures(
-        torch.cat([batch.reference_image for batch in batches]),
-        torch.cat([batch.reference_text for batch in batches]),
-        torch.cat([batch.composed_text for batch in batches]),
-    )
+def captions_of(batch: QueryBatch) -> tuple[tuple[str, ...], ...]:
+    """The batch's texts, or an `InputError` that names the queries which have none."""
+    silent = [query_id for query_id, texts in zip(batch.ids, batch.texts, strict=True) if not texts]
+    if silent:
+        raise InputError(
+            f"{len(silent)} of {len(batch)} queries have no text ({', '.join(silent)}); "
+            "only image-only works without."
+        )
+    return batch.texts

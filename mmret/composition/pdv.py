@@ -158,17 +158,17 @@ class PDV:
 
     __repr__ = __str__
 
-    def __call__(self, features: ComposedFeatures | Tensor) -> Tensor:
+    def __call__(self, features: object) -> Tensor:
         """The query vectors [B, D] of this setting, L2-normalised.
 
         Raises:
-            InputError: if `features` is a single vector a query (image-only, text-only and sums have no
-                reference text, so PDV has nothing to act on).
+            InputError: if `features` are no `ComposedFeatures` (image-only, text-only and sums have no reference
+                text, so PDV has nothing to act on).
         """
         if not isinstance(features, ComposedFeatures):
             raise InputError(
-                "PDV needs reference-image, reference-text and composed-text features; this composer gives "
-                "one vector a query; use pseudo-word or caption-edit, or leave PDV out."
+                "PDV needs reference-image, reference-text and composed-text features, and this composer gives "
+                "one vector a query or scores; use pseudo-word, caption-edit or ldre, or leave PDV out."
             )
         return prompt_directional_vectors(
             features.reference_image,

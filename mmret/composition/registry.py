@@ -7,6 +7,8 @@ from difflib import get_close_matches
 from inspect import Parameter, signature
 from typing import Any
 
+from mmret.composition.combiner import CombinedFeatures
+from mmret.composition.comclip import ComCLIP
 from mmret.composition.composers import (
     CaptionEdit,
     Composer,
@@ -16,6 +18,7 @@ from mmret.composition.composers import (
     Sum,
     TextOnly,
 )
+from mmret.composition.ldre import LDRE
 from mmret.errors import InputError
 
 COMPOSERS: dict[str, Callable[..., Composer]] = {
@@ -25,8 +28,14 @@ COMPOSERS: dict[str, Callable[..., Composer]] = {
     PseudoWord.name: PseudoWord,
     InvertedWord.name: InvertedWord,
     CaptionEdit.name: CaptionEdit,
+    LDRE.name: LDRE,
+    ComCLIP.name: ComCLIP,
+    CombinedFeatures.name: CombinedFeatures,
 }
 """Short name → composer."""
+
+TRAINED = {PseudoWord.name: "phi", CombinedFeatures.name: "combiner"}
+"""Composer → the option that takes trained weights; a training writes them to `<root>/<option>.safetensors`."""
 
 
 def composer_from_spec(spec: str | Mapping[str, Any] | Composer) -> Composer:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -135,14 +136,73 @@ def select(
     if selected_on == reported_on:
         raise InputError(
             f"PDV would be selected and reported on {' '.join(selected_on)}; select it on another split, "
-            "such as val."
+            "such as val, or cross-fit it."
         )
-    total = np.zeros(len(sweep.settings))
-    for rankings in tqdm(sweep, desc=f"sweep of {len(sweep.settings):,} settings", delay=PROGRESS_AFTER_S):
+    totals = _totals(sweep, metric, measure, np.zeros(len(sweep), np.int64))
+    return _result(sweep, metric, selected_on, reported_on, totals[0], len(sweep))
+
+
+def cross_fit(
+    sweep: Sweep, metric: str, measure: Measure, folds: NDArray[np.int64], *, split: Split
+) -> tuple[SweepResult, ...]:
+    """For every fold of the queries the setting that is best on the others, where there is no other split.
+
+    Args:
+        sweep, metric, measure: as in `select`; the sweep is over all queries.
+        folds: int64 [Q], each query's fold, 0 … F − 1; queries of one reference belong into one.
+        split: benchmark and split of the queries.
+
+    Returns:
+        One result a fold, selected on the others.
+
+    Raises:
+        InputError: there is only one fold, or `measure` does not give a finite value per setting.
+    """
+    totals = _totals(sweep, metric, measure, folds)
+    if len(totals) < 2:
+        raise InputError("cross-fitting needs at least two folds of reference images.")
+    counts, (name, part) = np.bincount(folds), split
+    everything = totals.sum(axis=0)
+    return tuple(
+        _result(
+            sweep, metric, (name, f"{part} without fold {fold}"), (name, f"{part} fold {fold}"),
+            everything - totals[fold], len(sweep) - int(counts[fold]),
+        )
+        for fold in range(len(totals))
+    )  # fmt: skip
+
+
+def deal_folds(references: Sequence[str], folds: int) -> NDArray[np.int64]:
+    """Each query's fold, int64 [Q], by its reference image: the same on every machine, folds of equal size.
+
+    Raises:
+        InputError: fewer than two folds, or more than there are reference images.
+    """
+    names = sorted(set(references), key=lambda name: hashlib.sha256(name.encode()).digest())
+    if not 2 <= folds <= len(names):
+        raise InputError(
+            f"{folds} folds of {len(names)} reference images; give 2 or more, and no more than images."
+        )
+    fold_of = {name: place % folds for place, name in enumerate(names)}
+    return np.array([fold_of[name] for name in references], np.int64)
+
+
+def _totals(sweep: Sweep, metric: str, measure: Measure, folds: NDArray[np.int64]) -> Doubles:
+    """Sums of the metric over the queries of each fold, [F, S]."""
+    totals = np.zeros((int(folds.max()) + 1, len(sweep.settings)))
+    title = f"sweep of {len(sweep.settings):,} settings"
+    for fold, rankings in zip(folds, tqdm(sweep, desc=title, delay=PROGRESS_AFTER_S), strict=True):
         values = np.asarray(measure(rankings), np.float64)
-        if values.shape != total.shape or not np.isfinite(values).all():
+        if values.shape != totals[0].shape or not np.isfinite(values).all():
             raise InputError(f"{metric} of query {rankings.query_id!r} is not one finite value per setting.")
-        total += values
+        totals[fold] += values
+    return totals
+
+
+def _result(
+    sweep: Sweep, metric: str, selected_on: Split, reported_on: Split, total: Doubles, queries: int
+) -> SweepResult:
     gamma = sweep.gamma.mean(axis=1)
-    means = total / len(sweep)
-    return SweepResult(metric, selected_on, reported_on, len(sweep), sweep.settings, sweep.beta, gamma, means)
+    return SweepResult(
+        metric, selected_on, reported_on, queries, sweep.settings, sweep.beta, gamma, total / queries
+    )

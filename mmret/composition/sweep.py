@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -15,6 +14,7 @@ from mmret.composition.features import ComposedFeatures
 from mmret.composition.grid import PAPER_GRID, distinct, knobs, weights
 from mmret.composition.pdv import PDV
 from mmret.composition.pruning import Region, region_tree, survivors
+from mmret.composition.scores import Gallery
 from mmret.errors import InputError
 
 Floats = NDArray[np.float32]
@@ -31,26 +31,6 @@ VANISHED = 1e-6
 """PDV-F shorter than this, relative to its weights, is rounding noise: it scores every document 0."""
 
 UNIT_ROUNDOFF = float(np.finfo(np.float32).eps) / 2
-
-
-class Gallery(Protocol):
-    """The searched documents; a `mmret.retrieval.index.Index` is one."""
-
-    @property
-    def ids(self) -> Sequence[str]:
-        """N document ids."""
-
-    @property
-    def vectors(self) -> Floats:
-        """[N, D], L2-normalised; may be memory-mapped."""
-
-    @property
-    def rows_by_id(self) -> Integers:
-        """The rows in ascending order of document id, [N]."""
-
-    @property
-    def positions(self) -> Mapping[str, int]:
-        """Document id → row."""
 
 
 @dataclass(frozen=True)

@@ -106,6 +106,16 @@ class CaptionedImages:
         image, text = self.pairs[index]
         return self.images.read(image), text
 
+    @property
+    def texts(self) -> list[str]:
+        """The caption of every item; no image is read."""
+        return [text for _, text in self.pairs]
+
+    @property
+    def owners(self) -> list[str]:
+        """The image id of every item."""
+        return [image for image, _ in self.pairs]
+
     def __repr__(self) -> str:
         return f"CaptionedImages({len({image for image, _ in self.pairs}):,} images, {len(self):,} captions)"
 

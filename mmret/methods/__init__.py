@@ -1,9 +1,10 @@
 """The methods as Lightning modules: names and numbers in `__init__`, weights in `configure_model`."""
 
+from mmret.methods.combiner import Combiner
 from mmret.methods.contrastive import ContrastivePretraining
 from mmret.methods.lincir import LinCIR
 from mmret.methods.pic2word import Pic2Word
 from mmret.methods.searle import SEARLE
 from mmret.methods.zero_shot_cir import ZeroShotCIR
 
-__all__ = ["SEARLE", "ContrastivePretraining", "LinCIR", "Pic2Word", "ZeroShotCIR"]
+__all__ = ["SEARLE", "Combiner", "ContrastivePretraining", "LinCIR", "Pic2Word", "ZeroShotCIR"]

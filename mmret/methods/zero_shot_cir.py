@@ -1,6 +1,7 @@
 """Zero-shot composed image retrieval under `mmret test`: encode, compose, search, evaluate, on any devices."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,14 @@ from torch import Tensor
 
 from mmret.backbones import load_backbone
 from mmret.backbones.base import Backbone
-from mmret.composition import PDV, ComposedFeatures, Composer, composer_from_spec
+from mmret.composition import PDV, Composer, composer_from_spec
+from mmret.composition.scores import Composed, NeedsGallery, columns, with_columns
+from mmret.composition.scoring import Transform, scoring_from_spec
+from mmret.corridor import Ranked, query_vectors, rank_queries
 from mmret.data.benchmark import Benchmark
+from mmret.embedding import embed_images
+from mmret.encoded_benchmark import EncodedBenchmark
 from mmret.errors import InputError
-from mmret.experiment import EncodedBenchmark, Ranked, query_vectors, rank_queries
 from mmret.methods.gathering import gather_rows
 
 IMAGES = 0
@@ -31,6 +36,7 @@ class ZeroShotCIR(LightningModule):
         backbone: Name of the backbone.
         composer: Short name and options of a composer, such as `{name: pseudo-word, phi: runs/lincir/phi.safetensors}`.
         pdv: PDV's knobs (`{alpha_text: 1.2, alpha_image: auto, beta: 0.75}`); None: the base method.
+        scoring: A scoring instead of PDV, such as `{name: seize, preset: circo}`.
         depth: Ranks kept of each query.
 
     Logs every metric of the benchmark as `test/<metric>`; `ranked` holds the run and the evaluation afterwards.
@@ -41,13 +47,18 @@ class ZeroShotCIR(LightningModule):
         backbone: str,
         composer: dict[str, Any],
         pdv: dict[str, float | str] | None = None,
+        scoring: dict[str, Any] | None = None,
         depth: int = 50,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
+        if pdv is not None and scoring is not None:
+            raise InputError("ZeroShotCIR was given a pdv and a scoring; both act on the three features.")
         self.backbone: Backbone | None = None
         self.composer: Composer | None = None
-        self.pdv = PDV.from_spec(pdv) if pdv is not None else None
+        self.transform: Transform | None = PDV.from_spec(pdv) if pdv is not None else None
+        if scoring is not None:
+            self.transform = scoring_from_spec(scoring)
         self.ranked: Ranked | None = None
 
     def configure_model(self) -> None:
@@ -60,7 +71,7 @@ class ZeroShotCIR(LightningModule):
     def on_test_epoch_start(self) -> None:
         """Start without vectors."""
         self._images: list[tuple[Tensor, Tensor]] = []
-        self._queries: list[tuple[Tensor, dict[str, Tensor]]] = []
+        self._queries: list[tuple[Tensor, Composed]] = []
         self._encoded: EncodedBenchmark | None = None
 
     def test_step(self, batch: Mapping[str, Any], batch_idx: int, dataloader_idx: int = 0) -> None:
@@ -72,19 +83,15 @@ class ZeroShotCIR(LightningModule):
             self._images.append((positions, self.backbone.encode_images(batch["pixels"])))
             return
         positions = batch["indices"]
-        self._queries.append((positions, _as_columns(self._compose(positions.tolist()))))
+        self._queries.append((positions, self._compose(positions.tolist())))
 
     def on_test_epoch_end(self) -> None:
         """Rank and evaluate all queries; every device gets, and logs, the same numbers."""
-        benchmark = self._benchmark()
-        columns = {
-            name: self._gather(
-                [(positions, part[name]) for positions, part in self._queries], len(benchmark.queries)
-            )
-            for name in self._queries[0][1]
-        }
-        vectors = query_vectors(_from_columns(columns), self.pdv)
-        self.ranked = rank_queries(vectors, self._gathered_images(), depth=self.hparams["depth"])
+        features = self._gathered_queries()
+        encoded = self._gathered_images()
+        settled = features.settle(encoded) if isinstance(features, NeedsGallery) else features
+        queries = query_vectors(settled, self.transform)
+        self.ranked = rank_queries(queries, encoded, depth=self.hparams["depth"])
         self.log_dict({f"test/{name}": value for name, value in self.ranked.evaluation.means.items()})
 
     def _benchmark(self) -> Benchmark:
@@ -99,23 +106,28 @@ class ZeroShotCIR(LightningModule):
         """All images' vectors; the first query batch is the first that knows the images' loader to be done."""
         if self._encoded is None:
             benchmark = self._benchmark()
-            self._encoded = EncodedBenchmark(benchmark, self._gather(self._images, len(benchmark.image_ids)))
+            assert self.backbone is not None, "configure_model has not run"
+            vectors = self._gather(self._images, len(benchmark.image_ids))
+            self._encoded = EncodedBenchmark(benchmark, vectors, embed=partial(embed_images, self.backbone))
         return self._encoded
 
-    def _compose(self, positions: list[int]) -> ComposedFeatures | Tensor:
+    def _gathered_queries(self) -> Composed:
+        """The composed features of all queries, in order; each of their tensors is gathered for itself."""
+        parts = [(positions, columns(features)) for positions, features in self._queries]
+        total = len(self._benchmark().queries)
+        gathered = {
+            name: self._gather([(positions, part[name]) for positions, part in parts], total)
+            for name in parts[0][1]
+        }
+        tensors = {name: torch.from_numpy(values) for name, values in gathered.items()}
+        return with_columns(self._queries[0][1], tensors)
+
+    def _compose(self, positions: list[int]) -> Composed:
         assert self.composer is not None and self.backbone is not None, "configure_model has not run"
         return self.composer(self.backbone, self._gathered_images().batch(positions))
 
     def _gather(self, parts: list[tuple[Tensor, Tensor]], count: int) -> NDArray[np.float32]:
-        """Rows [count, D] of all devices in the order of their positions."""
+        """Rows [count, …] of all devices in the order of their positions."""
         positions, rows = torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
-        return gather_rows(self, positions, rows, count)
-
-
-def _as_columns(features: ComposedFeatures | Tensor) -> dict[str, Tensor]:
-    return dict(vars(features)) if isinstance(features, ComposedFeatures) else {"vector": features}
-
-
-def _from_columns(columns: Mapping[str, NDArray[np.float32]]) -> ComposedFeatures | Tensor:
-    tensors = {name: torch.from_numpy(values) for name, values in columns.items()}
-    return tensors["vector"] if "vector" in tensors else ComposedFeatures(**tensors)
+        flat = gather_rows(self, positions, rows.flatten(1), count)
+        return flat.reshape(count, *rows.shape[1:])

@@ -188,10 +188,19 @@ def _whole_gallery(
     last = np.searchsorted(excluded, (block + 1) * len(index))
     for row, (begin, end) in enumerate(zip(first, last, strict=True)):
         scores[row, index.id_ranks[excluded[begin:end] % len(index)]] = -np.inf
-    best = [_first_best(row, k) for row in scores]
-    found = np.stack([padded(columns[None], -1, k)[0] for columns in best])
-    kept = np.where(found >= 0, np.take_along_axis(scores, found, axis=1), np.float32(-np.inf))
+    kept, found = best_columns(scores, k)
     return kept, np.where(found >= 0, index.rows_by_id[found], -1)
+
+
+def best_columns(scores: Floats, k: int) -> tuple[Floats, Integers]:
+    """The k best of each row of `scores` [q, n], best first, the first of equals before the others.
+
+    Returns the scores float32 [q, k] and their columns int64 [q, k], padded with -inf and -1; documents that
+    score -inf are left out.
+    """
+    found = np.stack([padded(_first_best(row, k)[None], -1, k)[0] for row in scores])
+    kept = np.where(found >= 0, np.take_along_axis(scores, found, axis=1), np.float32(-np.inf))
+    return kept, found
 
 
 def _first_best(scores: Floats, k: int) -> Integers:

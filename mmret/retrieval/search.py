@@ -47,12 +47,11 @@ def search(
         InputError: k below 1 or beyond what FAISS ranks on a GPU; zero, non-finite or duplicate queries;
             another width than the index's; a missing pool, or one with unknown documents.
     """
-    if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1:
-        raise InputError(f"A search's k is a whole number from 1 up, not {k!r}.")
+    k = checked_depth(k)
     names = checked_ids(query_ids, "the queries")
     rows = checked_vectors(names, queries, "the queries", width=index.width)
     rows = normalised(rows) if normalise else rows
-    excluded = _excluded_pairs(index, names, exclude or {})
+    excluded = excluded_pairs(index, names, exclude or {})
     if pools is not None:
         scores, found = rank_pools(index, rows, k, pool_rows(index, names, pools), excluded)
     else:
@@ -60,7 +59,14 @@ def search(
     return Run(names, index.ids, found, scores)
 
 
-def _excluded_pairs(index: Index, names: tuple[str, ...], exclude: Mapping[str, Sequence[str]]) -> Integers:
+def checked_depth(k: int) -> int:
+    """k, or `InputError` if it is no whole number from 1 up."""
+    if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1:
+        raise InputError(f"A search's k is a whole number from 1 up, not {k!r}.")
+    return int(k)
+
+
+def excluded_pairs(index: Index, names: tuple[str, ...], exclude: Mapping[str, Sequence[str]]) -> Integers:
     """Excluded (query, document) pairs as ascending numbers `query * len(index) + row`."""
     pairs = {
         query * len(index) + index.positions[document]

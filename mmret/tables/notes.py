@@ -15,6 +15,7 @@ def table_notes(spec: TableSpec, rows: Sequence[RowResult], claims: Sequence[Cla
         *_grouped(rows, _size),
         *_grouped(rows, _protocol),
         *_grouped(rows, _pdv),
+        *_grouped(rows, _scoring),
         *_missing(rows),
         *_server(rows),
         *_remarks(rows),
@@ -101,6 +102,14 @@ def _pdv(row: RowResult) -> str:
         return "".join(f"PDV: {text}." for text in seeds)
     texts = [f"{text} (seed {', '.join(found)})" for text, found in seeds.items()]
     return f"PDV: {'; '.join(texts)}."
+
+
+def _scoring(row: RowResult) -> str:
+    """How similarities were scored; "" for a row whose queries are vectors."""
+    scoring = row.records[0].description.get("scoring")
+    if scoring is None:
+        return ""
+    return f"Scoring: {scoring if isinstance(scoring, str) else _settings(scoring)}."
 
 
 def _settings(settings: Settings) -> str:

@@ -6,6 +6,7 @@ import torch
 from mmret.composition import (
     COMPOSERS,
     CaptionEdit,
+    CombinerNetwork,
     ComposedFeatures,
     ImageOnly,
     InvertedWord,
@@ -16,6 +17,7 @@ from mmret.composition import (
     Sum,
     TextOnly,
     composer_from_spec,
+    save_combiner,
     save_phi,
 )
 from mmret.composition.encoding import TEXTS_AT_ONCE
@@ -140,6 +142,15 @@ def test_caption_edits_are_encoded_as_they_stand(backbone: Any) -> None:
     assert torch.allclose(found.reference_image, UNIT_IMAGES)
 
 
+def test_raw_averages_are_normalised_last(backbone: Any) -> None:
+    found = CaptionEdit(CAPTIONS, average="raw")(backbone, BATCH)
+    # "a ring" is (1, 0, 0, 0), "blue" (0, 0, 2, 0): their mean points twice as far along the third axis.
+    expected = torch.tensor([1.0, 0.0, 2.0, 0.0]) / 5**0.5
+    assert torch.allclose(found.reference_text[1], expected)
+    with pytest.raises(InputError, match="no average 'mean'"):
+        CaptionEdit(CAPTIONS, average="mean")  # type: ignore[arg-type]
+
+
 def test_queries_without_captions_or_text_are_named_at_once(backbone: Any, phi: MappingNetwork) -> None:
     batch = QueryBatch(("q1", "q3", "q4"), ("r",) * 3, ((),) * 3, torch.ones(3, 4))
     with pytest.raises(InputError, match=r"no captions for 2 of 3 queries \(q3, q4\)"):
@@ -158,8 +169,12 @@ def test_specs_make_composers(tmp_path: Any, phi: MappingNetwork) -> None:
         "pseudo-word": {"name": "pseudo-word", "phi": str(tmp_path / "phi.safetensors")},
         "oti": {"name": "oti", "words": str(tmp_path / "words.safetensors")},
         "caption-edit": {"name": "caption-edit", "captions": CAPTIONS},
+        "ldre": {"name": "ldre", "captions": CAPTIONS[:1]},
+        "comclip": {"name": "comclip", "parts": []},
+        "combiner": {"name": "combiner", "combiner": str(tmp_path / "combiner.safetensors")},
     }
     words(("r1", "r2")).save(tmp_path / "words.safetensors")
+    save_combiner(CombinerNetwork(4, 3, 5), tmp_path / "combiner.safetensors")
     assert set(specs) == set(COMPOSERS)
     for name, spec in specs.items():
         composer = composer_from_spec(spec)

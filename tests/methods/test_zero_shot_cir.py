@@ -8,10 +8,12 @@ from lightning.pytorch import Trainer
 from mmret.backbones import load_backbone
 from mmret.composition import MappingNetwork, PseudoWord, composer_from_spec, save_phi
 from mmret.composition.pdv import PDV
+from mmret.composition.scoring import scoring_from_spec
+from mmret.corridor import compose, query_vectors, rank_queries
 from mmret.data.annotated_folder import load_annotated_folder
 from mmret.data.datamodules import BenchmarkDataModule
+from mmret.encoded_benchmark import encode_benchmark
 from mmret.errors import InputError
-from mmret.experiment import compose, encode_benchmark, query_vectors, rank_queries
 from mmret.methods import ZeroShotCIR
 
 
@@ -52,6 +54,61 @@ def test_lightning_gives_what_the_experiment_gives(
     assert metrics == pytest.approx(
         {f"test/{name}": value for name, value in wanted.evaluation.means.items()}
     )
+
+
+NUMBERS = ("one", "two", "three")
+CAPTIONS = [
+    {
+        "id": f"q{row}",
+        "multi_caption_opt": [f"a {n} square {row}" for n in NUMBERS],
+        "multi_gpt-3.5_opt": [f"{n} edited {row}" for n in NUMBERS],
+    }
+    for row in range(3)
+]
+PARTS = [
+    {"image": "white.png", "subject": [2, 2, 20, 20], "object": [10, 10, 30, 30]},
+    {"image": "black.png", "query": "q1", "subject": [0, 0, 9, 9]},
+    {"query": "q0", "subject": "a square", "object": "a thing", "predicate": "on"},
+]
+
+
+@pytest.mark.parametrize(
+    ("composer", "scoring"),
+    [
+        ({"name": "caption-edit", "captions": CAPTIONS}, {"name": "seize", "preset": "circo"}),
+        ({"name": "ldre", "captions": CAPTIONS}, {"name": "adast"}),
+        ({"name": "ldre", "captions": CAPTIONS}, None),
+        ({"name": "comclip", "parts": PARTS}, None),
+    ],
+)
+def test_what_scores_or_needs_the_gallery_takes_the_same_way(
+    backbone_folder: Path, world_folder: Path, composer: dict[str, Any], scoring: dict[str, Any] | None
+) -> None:
+    module = ZeroShotCIR(str(backbone_folder), composer, scoring=scoring)
+    run_test(module, world_folder)
+    assert module.ranked is not None
+
+    backbone = load_backbone(str(backbone_folder))
+    encoded = encode_benchmark(backbone, load_annotated_folder(world_folder, "test"))
+    features = compose(backbone, encoded, composer_from_spec(composer))
+    transform = None if scoring is None else scoring_from_spec(scoring)
+    wanted = rank_queries(query_vectors(features, transform), encoded)
+    assert np.allclose(module.ranked.run.scores, wanted.run.scores, atol=1e-6)
+    assert len({*wanted.run.scores.flatten().tolist()}) > 9  # documents and queries are told apart
+
+
+def test_parts_of_images_change_comclip_s_scores(backbone_folder: Path, world_folder: Path) -> None:
+    backbone = load_backbone(str(backbone_folder))
+    encoded = encode_benchmark(backbone, load_annotated_folder(world_folder, "test"))
+    with_parts, without = (
+        query_vectors(compose(backbone, encoded, composer_from_spec({"name": "comclip", "parts": parts})))
+        for parts in (PARTS, PARTS[2:])
+    )
+    everything = np.arange(3), np.arange(3)
+    moved = with_parts.scores(encoded.index)(*everything) != without.scores(encoded.index)(*everything)  # type: ignore[union-attr]
+    names = [(f"q{query}", encoded.benchmark.gallery[row]) for query, row in np.argwhere(moved)]
+    # q1 and q2 have no roles ("make it yellow" is no triple), so parts do not move their scores.
+    assert names == [("q0", "white.png")]
 
 
 def test_pdv_on_a_simple_baseline_is_refused(backbone_folder: Path, world_folder: Path) -> None:

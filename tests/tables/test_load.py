@@ -54,7 +54,13 @@ def test_the_example_of_the_documentation_is_a_table(tmp_path: Path) -> None:
     text = (Path(__file__).parents[2] / "docs" / "tables.md").read_text(encoding="utf-8")
     (tmp_path / "example.yaml").write_text(text.split("```yaml\n")[1].split("```")[0], encoding="utf-8")
     spec = load_spec(tmp_path / "example.yaml")
-    assert [row.name for row in spec.rows] == ["text", "lincir", "lincir-control", "lincir-pdv"]
+    assert [row.name for row in spec.rows] == [
+        "text",
+        "lincir",
+        "lincir-control",
+        "lincir-pdv",
+        "lincir-seize",
+    ]
     assert [claim.against for claim in spec.claims] == ["lincir", "lincir-control"]
 
 
@@ -90,6 +96,8 @@ def test_files_are_found_from_the_yaml_s_folder_and_those_above(tmp_path: Path) 
         ({"claims": [{"row": "lincir", "against": "none"}]}, "names no two rows"),
         ({"claims": [{"row": "lincir", "against": "text"}] * 2}, "twice"),
         ({"claims": "all"}, "list of mappings"),
+        ({"rows": [{"name": "a", "method": "x", "scoring": 3}]}, "'scoring' is 3"),
+        ({"rows": [{"name": "a", "method": "x", "scoring": "adast", "pdv": "auto"}]}, "give one"),
         ({"seeds": [1, 1]}, "more than once"),
         ({"seeds": 0}, "a count or a list"),
         ({"tolerance": -1}, "0 or more"),

@@ -177,26 +177,34 @@ def miniature_benchmark(split: str) -> Benchmark:
     )
 
 
-def caption_edits(split: str) -> list[dict[str, str]]:
+def caption_edits(split: str, count: int = 1) -> list[dict[str, str | list[str]]]:
     """For each query of a split what a captioner and a language model would give, in CIReVL's record layout.
 
     The captioner names the shapes, colours and counts and half of the other attributes; the editor rewrites that
     caption for the edited scene and mentions what the edit changed. So the text knows the edit exactly and the
-    reference in part, as captions of real photos do.
+    reference in part, as captions of real photos do. With a `count` above 1 they do so that many times for every
+    query, as LDRE's and SEIZE's do: lists of captions and of edits, the i-th of one from the i-th of the other.
     """
     rng = random.Random(f"{SEED}/{VERSION}/{split}/caption-edits")
-    return [_caption_edit(query, rng) for query in scene_queries(split)]
+    return [_caption_edit(query, rng, count) for query in scene_queries(split)]
 
 
-def _caption_edit(query: SceneQuery, rng: random.Random) -> dict[str, str]:
-    optional = ("size", "pattern", "place", "background")
-    said = {"shape", "colour", "count"} | {name for name in optional if rng.random() < CAPTIONER_MENTIONS}
+def _caption_edit(query: SceneQuery, rng: random.Random, count: int) -> dict[str, str | list[str]]:
+    pairs = [_describe_both(query, rng) for _ in range(count)]
+    before, after = ([pair[side] for pair in pairs] for side in (0, 1))
     return {
         "id": query.id,
-        "base_caption": describe(query.scene, said, rng),
+        "base_caption": before[0] if count == 1 else before,
         "instruction": query.text,
-        "modified_captions": describe(query.edit.target, said | {query.edit.kind}, rng),
+        "modified_captions": after[0] if count == 1 else after,
     }
+
+
+def _describe_both(query: SceneQuery, rng: random.Random) -> tuple[str, str]:
+    """A caption of the reference, and the same caption edited."""
+    optional = ("size", "pattern", "place", "background")
+    said = {"shape", "colour", "count"} | {name for name in optional if rng.random() < CAPTIONER_MENTIONS}
+    return describe(query.scene, said, rng), describe(query.edit.target, said | {query.edit.kind}, rng)
 
 
 def _check_split(split: str) -> None:
@@ -220,9 +228,24 @@ class CaptionedScenes(Sequence[tuple[Image.Image, str]]):
     def __getitem__(self, index: int) -> tuple[Image.Image, str]:  # type: ignore[override]
         if not 0 <= index < self.length:
             raise IndexError(index)
+        scene, seed, text = self._describe(index)
+        return draw(scene, seed), text
+
+    @property
+    def texts(self) -> list[str]:
+        """The caption of every item; nothing is drawn."""
+        return [self._describe(index)[2] for index in range(self.length)]
+
+    @property
+    def owners(self) -> list[int]:
+        """Every item is an image of its own."""
+        return list(range(self.length))
+
+    def _describe(self, index: int) -> tuple[Scene, int, str]:
+        """An item's scene, the seed it is drawn with, and its caption."""
         rng = random.Random(f"{self.seed}/train/{index}")
         scene = sample_scene(rng, "train", 1 if index < self.single else None)
-        return draw(scene, rng.getrandbits(32)), caption(scene, rng)
+        return scene, rng.getrandbits(32), caption(scene, rng)
 
 
 def training_captions(number: int, seed: int = SEED) -> list[str]:
