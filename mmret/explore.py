@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from mmret.composition import PDV, ComposedFeatures
 from mmret.composition.grid import knobs, weights
 from mmret.display import Gallery, make_example
+from mmret.encoded_benchmark import EncodedBenchmark
 from mmret.errors import InputError
-from mmret.experiment import EncodedBenchmark
 from mmret.figures import DrawnMap, HeatMap, Picture, prepare_heat_map
 from mmret.tables.formats import html
 from mmret.tables.grids import Column, Entry, Grid

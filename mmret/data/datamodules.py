@@ -183,7 +183,8 @@ class CaptionedImagesDataModule(BatchedDataModule):
         pairs = self._pairs(split)
         if not isinstance(pairs, CaptionedImages):
             raise InputError(f"val_split is {split!r}; only a folder has splits to validate on.")
-        return Subset(pairs, [index for index, (_, place) in enumerate(pairs.groups) if place == 0])
+        items = cast("Dataset[tuple[Image.Image, str]]", pairs)
+        return Subset(items, [index for index, (_, place) in enumerate(pairs.groups) if place == 0])
 
     def _pairs(self, split: str = "train") -> CaptionedImages | MapStyle[tuple[Image.Image, str]]:
         source: str = self.hparams["source"]

@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from mmret.data.annotated_folder import load_captioned_images
-from mmret.data.datamodules import BatchedDataModule, Transform
+from mmret.data.batches import Transform
+from mmret.data.datamodules import BatchedDataModule
 from mmret.data.mining import MinedTriplet, mine_triplets, read_concreteness
 from mmret.errors import InputError
 

@@ -10,6 +10,7 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor
 
 from mmret.backbones import load_backbone
+from mmret.backbones.attention import training_attention
 from mmret.backbones.base import Backbone
 from mmret.backbones.openclip import OpenClipBackbone
 from mmret.backbones.pretraining import save_backbone, trainable_backbone
@@ -21,7 +22,6 @@ from mmret.composition.combiner import (
     save_combiner,
 )
 from mmret.losses import contrastive
-from mmret.methods.attention import training_attention
 from mmret.methods.gathering import gather_with_gradient, writes_results
 
 
