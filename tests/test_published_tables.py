@@ -12,7 +12,7 @@ import yaml
 
 from mmret.backbones.openclip_specs import CONFIG
 from mmret.backbones.pretraining import save_backbone, trainable_backbone
-from mmret.composition.phi import MappingNetwork, save_phi
+from mmret.composition import MappingNetwork, save_phi
 from mmret.data import load_benchmark
 from mmret.data.catalogue import RELEASES
 from mmret.experiment import run_cell
