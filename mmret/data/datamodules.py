@@ -168,7 +168,8 @@ class CaptionedImagesDataModule(_BatchedDataModule):
         pairs = self._pairs(split)
         if not isinstance(pairs, CaptionedImages):
             raise InputError(f"val_split is {split!r}; only a folder has splits to validate on.")
-        return Subset(pairs, [index for index, (_, place) in enumerate(pairs.groups) if place == 0])
+        firsts = [index for index, (_, place) in enumerate(pairs.groups) if place == 0]
+        return Subset(cast("Dataset[tuple[Image.Image, str]]", pairs), firsts)
 
     def _pairs(self, split: str = "train") -> CaptionedImages | MapStyle[tuple[Image.Image, str]]:
         source: str = self.hparams["source"]
