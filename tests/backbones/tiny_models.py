@@ -181,6 +181,9 @@ def write_model(kind: str, folder: Path, seed: int = 0) -> Path:
         text["hf_model_name"] = str(folder)
     torch.manual_seed(seed)
     model = build_model({**described, "text_cfg": text})
+    if hasattr(model, "text_decoder"):
+        # open_clip leaves it as the memory it found, which may hold NaN: no weights to compare with.
+        torch.nn.init.normal_(model.text_decoder.text_projection)
     tensors = {key: value.clone().contiguous() for key, value in model.state_dict().items()}
     save_file(tensors, folder / "open_clip_model.safetensors")
     return folder
