@@ -1,13 +1,15 @@
 """One command, `mmret`: the first word names a subcommand, whose module is imported only then."""
 
 import argparse
+import os
 import sys
+import warnings
 from collections.abc import Sequence
 from importlib import import_module
 from typing import Final, NamedTuple
 
 from mmret import __version__
-from mmret.errors import UNWRITABLE, InputError
+from mmret.errors import UNWRITABLE, InputError, InputWarning
 
 
 class Command(NamedTuple):
@@ -40,6 +42,10 @@ COMMANDS: Final[dict[str, Command]] = {
 
 EXIT_BAD_INPUT: Final = 2
 EXIT_INTERRUPTED: Final = 130
+#: What a shell reports of a program whose reader, such as `head`, went away.
+EXIT_BROKEN_PIPE: Final = 141
+
+_format_warning = warnings.formatwarning
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -65,14 +71,30 @@ def dispatch(name: str, arguments: list[str]) -> int:
     return int(run([name, *arguments] if command.keeps_name else arguments))
 
 
+def format_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    """A warning as it is printed: ours in one line, as errors are; others with their place, as Python does."""
+    if issubclass(category, InputWarning):
+        return f"mmret: {message}\n"
+    return _format_warning(message, category, filename, lineno, line)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """The console script: exit status 0, 2 for bad input (one line on stderr), 130 when interrupted."""
     options = build_parser().parse_args(argv)
+    warnings.formatwarning = format_warning
     try:
-        return dispatch(options.command, options.arguments)
+        status = dispatch(options.command, options.arguments)
+        sys.stdout.flush()
+        return status
     except InputError as error:
         print(f"mmret: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
+    except BrokenPipeError:
+        # What is still buffered has no reader either: it goes nowhere, or Python would complain once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_BROKEN_PIPE
     except OSError as error:
         if error.errno not in UNWRITABLE:
             raise

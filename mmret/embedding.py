@@ -18,7 +18,7 @@ from tqdm import tqdm
 from mmret.backbones.base import Backbone
 from mmret.backbones.preprocess import Preprocess
 from mmret.data.images import ImageSource
-from mmret.errors import InputError
+from mmret.errors import InputError, InputWarning
 from mmret.retrieval.store import EmbeddingStore
 
 Vectors = NDArray[np.float32]
@@ -266,7 +266,7 @@ def _report(failures: Mapping[str, str], count: int, on_error: str) -> None:
     message = f"{len(failures)} of {count} images cannot be used: {named}{more}"
     if on_error == "raise":
         raise InputError(f"{message} Mend or remove them, or ask for them to be skipped.")
-    warnings.warn(f"{message} Their vectors are NaN.", stacklevel=3)
+    warnings.warn(f"{message} Their vectors are NaN.", InputWarning, stacklevel=3)
 
 
 def _rows(target: _Target, ids: Sequence[str], failures: Mapping[str, str], width: int) -> Vectors:

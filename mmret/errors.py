@@ -1,4 +1,4 @@
-"""The exceptions for what cannot be done: bad input, and numbers that only a server can give."""
+"""What is said of bad input: an error where it cannot be used, a warning where it was, but not as it came."""
 
 import errno
 from typing import Final
@@ -14,4 +14,11 @@ class InputError(ValueError):
 
     The message is one sentence that says what is wrong, where, and what to do. The command line prints it
     without a traceback and exits with status 2.
+    """
+
+
+class InputWarning(UserWarning):
+    """Input that was used, but not as it came: texts that were cut, images that were left out.
+
+    The message is a sentence with a count; the command line prints it as one line, like an error.
     """

@@ -11,7 +11,6 @@ import hashlib
 import json
 import os
 import sys
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -275,15 +274,11 @@ def _say(text: str) -> None:
 
 
 def _open(options: argparse.Namespace) -> SearchableFolder:
-    """The folder that the options name, with what was found told in lines instead of warnings."""
+    """The folder that the options name, with a line on what was found in it."""
     if options.backbone is None:
         _say(f"{DEFAULT_BACKBONE} knows drawn shapes only; for photos give --backbone clip-vit-b-32")
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("default")
-        backbone = options.backbone or DEFAULT_BACKBONE
-        folder = open_folder(options.folder, backbone, store=options.store, device=options.device)
-    for warning in caught:
-        _say(str(warning.message))
+    backbone = options.backbone or DEFAULT_BACKBONE
+    folder = open_folder(options.folder, backbone, store=options.store, device=options.device)
     _say(f"{folder.root}: {len(folder.index):,} images ({folder.changes})")
     return folder
 

@@ -18,7 +18,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint, Timer
 import mmret
 from mmret import cli
 from mmret.cli import COMMANDS, Command, main
-from mmret.errors import InputError
+from mmret.errors import InputError, InputWarning
 from tests.toy_training import Linear
 
 ROOT = Path(__file__).parents[1]
@@ -148,6 +148,28 @@ def test_a_full_disk_is_one_line_and_a_bug_is_loud(
     assert capsys.readouterr().err == told
     with pytest.raises(OSError, match="No space"):
         main(["answer"])
+
+
+def test_our_warnings_are_one_line_and_others_keep_their_place() -> None:
+    place = ("somewhere.py", 7, "code()")
+    assert (
+        cli.format_warning("2 of 3 texts were cut.", InputWarning, *place)
+        == "mmret: 2 of 3 texts were cut.\n"
+    )
+    assert cli.format_warning("old", DeprecationWarning, *place).startswith(
+        "somewhere.py:7: DeprecationWarning: old"
+    )
+
+
+def test_a_reader_that_goes_away_is_no_error() -> None:
+    code = "from mmret.cli import main; raise SystemExit(main(['data', 'list']))"
+    writer = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert writer.stdout is not None and writer.stderr is not None
+    writer.stdout.close()
+    assert writer.stderr.read() == ""
+    assert writer.wait() == cli.EXIT_BROKEN_PIPE
 
 
 def test_an_interrupt_says_how_to_go_on(answer: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:

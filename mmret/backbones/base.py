@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from mmret.backbones.preprocess import Preprocess, build_transform
 from mmret.backbones.prompt import Prompt
 from mmret.backbones.spec import BackboneSpec
-from mmret.errors import InputError
+from mmret.errors import InputError, InputWarning
 
 
 class PromptTokens(NamedTuple):
@@ -97,6 +97,7 @@ class Backbone(nn.Module, ABC):
             warnings.warn(
                 f"{cut:,} of {read:,} texts are longer than the {self.spec.context_length} tokens that "
                 f"{self.spec.name} reads, and were cut.",
+                InputWarning,
                 stacklevel=4,
             )
 

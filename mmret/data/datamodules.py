@@ -18,6 +18,7 @@ from torchvision.transforms import Compose, InterpolationMode, RandomAffine
 
 from mmret.backbones import resolve
 from mmret.backbones.preprocess import build_transform
+from mmret.backbones.spec import BackboneSpec
 from mmret.data.annotated_folder import load_captioned_images, split_captions
 from mmret.data.batches import (
     MapStyle,
@@ -38,8 +39,14 @@ Item = TypeVar("Item")
 _FOLDER = "folder:"
 
 
-class _BatchedDataModule(LightningDataModule):
-    """The settings that all modules share, and how their loaders are made."""
+class BatchedDataModule(LightningDataModule):
+    """The settings that all modules share, and how their loaders are made.
+
+    Args:
+        batch_size: Items a batch and device.
+        num_workers: Processes that read; 0 reads in the main process.
+        seed: Of the order and of what is held out.
+    """
 
     def __init__(self, batch_size: int, num_workers: int, seed: int) -> None:
         super().__init__()
@@ -47,12 +54,20 @@ class _BatchedDataModule(LightningDataModule):
 
     def transform_for(self, backbone: str | None, preprocess: str | None) -> Transform:
         """The preprocessing of a named backbone, or of the module that is being trained."""
+        spec = self.backbone_spec(backbone, preprocess)
+        return build_transform(spec.preprocess, spec.image_size, spec.mean, spec.std, spec.interpolation)
+
+    def backbone_spec(self, backbone: str | None, preprocess: str | None) -> BackboneSpec:
+        """The spec of a named backbone, or of that of the module that is being trained."""
+        return resolve(self.backbone_name(backbone), preprocess)
+
+    def backbone_name(self, backbone: str | None) -> str:
+        """The name given, or that of the trained module's backbone; raises `InputError` where there is neither."""
         module = self.trainer.lightning_module if self.trainer else None
         name = backbone or (module.hparams.get("backbone") if module else None)
         if not isinstance(name, str):
             raise InputError(f"{type(self).__name__} knows no backbone; give it one: `backbone: NAME`.")
-        spec = resolve(name, preprocess)
-        return build_transform(spec.preprocess, spec.image_size, spec.mean, spec.std, spec.interpolation)
+        return name
 
     def loader(
         self,
@@ -96,7 +111,7 @@ class _BatchedDataModule(LightningDataModule):
         return Subset(items, sorted(order[count:])), Subset(items, sorted(order[:count]))
 
 
-class CaptionedImagesDataModule(_BatchedDataModule):
+class CaptionedImagesDataModule(BatchedDataModule):
     """Captioned images, for `ContrastivePretraining`: batches are `CaptionedBatch`.
 
     Args:
@@ -168,8 +183,8 @@ class CaptionedImagesDataModule(_BatchedDataModule):
         pairs = self._pairs(split)
         if not isinstance(pairs, CaptionedImages):
             raise InputError(f"val_split is {split!r}; only a folder has splits to validate on.")
-        firsts = [index for index, (_, place) in enumerate(pairs.groups) if place == 0]
-        return Subset(cast("Dataset[tuple[Image.Image, str]]", pairs), firsts)
+        items = cast("Dataset[tuple[Image.Image, str]]", pairs)
+        return Subset(items, [index for index, (_, place) in enumerate(pairs.groups) if place == 0])
 
     def _pairs(self, split: str = "train") -> CaptionedImages | MapStyle[tuple[Image.Image, str]]:
         source: str = self.hparams["source"]
@@ -192,7 +207,7 @@ def _moved(jitter: float) -> Transform:
     return moved
 
 
-class CaptionsDataModule(_BatchedDataModule):
+class CaptionsDataModule(BatchedDataModule):
     """Captions alone, for methods that train on text (LinCIR): batches are `CaptionBatch`.
 
     Args:
@@ -244,7 +259,7 @@ class CaptionsDataModule(_BatchedDataModule):
         return Captions.read(source)
 
 
-class BenchmarkDataModule(_BatchedDataModule):
+class BenchmarkDataModule(BatchedDataModule):
     """A benchmark for `ZeroShotCIR`: two loaders, images (`ImageBatch`), then queries (`QueryIndices`).
 
     Images are preprocessed as the benchmark's protocol says.

@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from mmret.data.benchmark import Query
 from mmret.data.images import ImageSource
-from mmret.errors import InputError
+from mmret.errors import InputError, InputWarning
 
 _NAMED_AT_MOST = 5
 
@@ -77,6 +77,7 @@ def without_images(
     warnings.warn(
         f"{count}: {name_images(bad)}; the gallery has {len(kept_images):,} of {len(gallery):,} images, "
         f"{len(kept_queries):,} of {len(queries):,} queries remain.",
+        InputWarning,
         stacklevel=3,
     )
     return kept_images, kept_queries
