@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import select
 import sys
 import warnings
 from collections.abc import Sequence
@@ -80,6 +81,20 @@ def format_warning(
     return _format_warning(message, category, filename, lineno, line)
 
 
+def _reader_is_gone() -> bool:
+    """Whether a broken pipe is that of standard output, and not one between processes of a training.
+
+    What is still buffered then has no reader: it goes nowhere, or Python would complain once more at its end.
+    """
+    output = sys.stdout.fileno()
+    poller = select.poll()
+    poller.register(output, 0)  # that nobody reads any more is told unasked
+    gone = bool(poller.poll(0))
+    if gone:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), output)
+    return gone
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """The console script: exit status 0, 2 for bad input (one line on stderr), 130 when interrupted."""
     options = build_parser().parse_args(argv)
@@ -92,8 +107,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"mmret: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
     except BrokenPipeError:
-        # What is still buffered has no reader either: it goes nowhere, or Python would complain once more at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not _reader_is_gone():
+            raise
         return EXIT_BROKEN_PIPE
     except OSError as error:
         if error.errno not in UNWRITABLE:

@@ -172,6 +172,15 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
     assert writer.wait() == cli.EXIT_BROKEN_PIPE
 
 
+def test_a_pipe_that_breaks_between_processes_is_loud(answer: ModuleType) -> None:
+    def run(_: list[str]) -> int:
+        raise BrokenPipeError(errno.EPIPE, "a worker went away")
+
+    answer.run = run  # type: ignore[attr-defined]
+    with pytest.raises(BrokenPipeError, match="worker"):
+        main(["answer"])
+
+
 def test_an_interrupt_says_how_to_go_on(answer: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
     def run(_: list[str]) -> int:
         raise KeyboardInterrupt
