@@ -33,6 +33,14 @@ class CaptionBatch(TypedDict):
     captions: list[str]
 
 
+class TextTripletBatch(TypedDict):
+    """B text triplets: what the reference shows, the condition, and what the target shows."""
+
+    references: list[str]
+    conditions: list[str]
+    targets: list[str]
+
+
 class ImageBatch(TypedDict):
     """B image ids and `pixels` float32 [B, 3, H, W]."""
 
