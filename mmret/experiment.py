@@ -3,10 +3,12 @@
 `run_cell` is what a table calls for each of its missing cells; the corridor it goes through is `mmret.corridor`.
 """
 
+import hashlib
+import json
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +17,14 @@ from mmret.backbones.base import Backbone
 from mmret.composition import Composer, composer_from_spec
 from mmret.composition.registry import TRAINED
 from mmret.composition.scores import Settled
+from mmret.composition.word_files import PseudoWords
 from mmret.corridor import DEPTH, Ranked, compose, query_vectors, rank_queries
 from mmret.data import load_benchmark
 from mmret.data.benchmark import Benchmark
 from mmret.encoded_benchmark import EncodedBenchmark, encode_benchmark
 from mmret.errors import InputError
+from mmret.inversion import OTI, ConceptPhrases, invert_images
+from mmret.inversion.images import made_by
 from mmret.name_lookup import name_lookup
 from mmret.pdv_choice import Choice, Row, choose
 from mmret.retrieval.evaluate import evaluate
@@ -30,6 +35,7 @@ from mmret.tables.cells import CellOutcome, CellRequest, file_digest
 NAME_LOOKUP = "name-lookup"
 #: The key under which an option of a method may differ by split, as caption files do.
 BY_SPLIT = "by_split"
+_INVERTED_AT_ONCE = 128
 
 
 def run_cell(request: CellRequest) -> CellOutcome:
@@ -43,11 +49,12 @@ def run_cell(request: CellRequest) -> CellOutcome:
     backbone = load_backbone(request.backbone, preprocess=request.protocol["preprocess"])
     encoded = _encoded(backbone, request, request.split)
     method = _trained_method(request)
-    features = compose(backbone, encoded, _composer(method, request.split))
+    work = request.folder.parent
+    features = compose(backbone, encoded, _composer(method, backbone, encoded.benchmark, work))
 
     def elsewhere(split: str) -> tuple[Settled, EncodedBenchmark]:
         other = _encoded(backbone, request, split)
-        return compose(backbone, other, _composer(method, split)), other
+        return compose(backbone, other, _composer(method, backbone, other.benchmark, work)), other
 
     row = Row(features, encoded, str(method["name"]), backbone.spec, elsewhere)
     choice = choose(request.pdv, request.scoring, row)
@@ -167,15 +174,45 @@ def _benchmark(request: CellRequest, split: str) -> Benchmark:
     return replace(benchmark, metrics=request.metrics)
 
 
-def _composer(method: Mapping[str, Any], split: str) -> Composer:
-    """The row's composer on a split. Captions of "miniature" (or `{miniature: 15}`, so many) are generated."""
+def _composer(method: Mapping[str, Any], backbone: Backbone, benchmark: Benchmark, work: Path) -> Composer:
+    """The row's composer on a benchmark's split.
+
+    Captions of "miniature" (or `{miniature: 15}`, so many) are generated, and words of `{invert: settings}` are found,
+    in the folder `work`.
+    """
+    split = benchmark.split
     options = {key: _on_split(value, split, key) for key, value in method.items()}
-    captions = options.get("captions")
+    captions, words = options.get("captions"), options.get("words")
+    if isinstance(words, Mapping) and set(words) == {"invert"}:
+        options["words"] = _inverted(words["invert"], backbone, benchmark, work)
     if captions == "miniature" or (isinstance(captions, Mapping) and set(captions) == {"miniature"}):
         from mmret.data.miniature import caption_edits
 
         options["captions"] = caption_edits(split, 1 if isinstance(captions, str) else captions["miniature"])
     return composer_from_spec(options)
+
+
+def _inverted(
+    settings: Mapping[str, Any], backbone: Backbone, benchmark: Benchmark, work: Path
+) -> PseudoWords:
+    """The pseudo-words of a benchmark's references by OTI with these settings, found once and kept in a file."""
+    unknown = sorted(set(settings) - {item.name for item in fields(OTI)} - {"phrases"})
+    if unknown:
+        raise InputError(f"OTI has no {', '.join(unknown)}; it takes phrases and the settings of mmret oti.")
+    options = dict(settings)
+    source = options.pop("phrases", None)
+    oti, phrases = OTI(**options), None if source is None else ConceptPhrases.read(source)
+    mark = json.dumps([backbone.fingerprint(), made_by(oti, phrases)], sort_keys=True)
+    name = f"{benchmark.name}-{benchmark.split}-{hashlib.sha256(mark.encode()).hexdigest()[:12]}.safetensors"
+    return invert_images(
+        backbone,
+        benchmark.images,
+        work / "words" / name.replace("/", "-"),
+        [query.reference for query in benchmark.queries if query.reference is not None],
+        oti=oti,
+        phrases=phrases,
+        batch_size=_INVERTED_AT_ONCE,
+    )
 
 
 def _on_split(value: Any, split: str, key: str) -> Any:

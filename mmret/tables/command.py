@@ -27,6 +27,11 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--seeds", type=int, metavar="N", help="take the table's first N seeds only")
     parser.add_argument(
+        "--shipped",
+        action="store_true",
+        help="take the weights that come with the package where a row names some, and train the others",
+    )
+    parser.add_argument(
         "--rows",
         metavar="A,B",
         help="run these rows (row or row@benchmark) only; the others show what is stored",
@@ -65,6 +70,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if options.seeds is not None:
         spec = spec.with_seeds(options.seeds)
+    if options.shipped:
+        spec = spec.with_shipped_weights()
     only = options.rows.split(",") if options.rows else None
     # Imported last: it brings torch, which a mistake in the YAML need not wait for.
     from mmret.experiment import run_cell

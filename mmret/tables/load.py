@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 _DEFAULTS: Final = ("backbone", "benchmark", "split", "protocol")
-_INHERITED: Final = (*_DEFAULTS, "method", "train")
+_INHERITED: Final = (*_DEFAULTS, "method", "train", "shipped")
 _EXPANDED: Final = ("metrics", "group", "section", "average_of")
 """Fields of a row that the table's `benchmarks` give it (see `sections`)."""
 _ROW_KEYS: Final = tuple(item.name for item in fields(RowSpec) if item.name not in _EXPANDED)
@@ -175,6 +175,7 @@ def _parse_row(item: Settings, where: str) -> RowSpec:
         pdv=_parse_transform(item, "pdv", where),
         scoring=_parse_transform(item, "scoring", where),
         train=_parse_train(item.get("train"), where),
+        shipped=_optional(item, "shipped", dict, where, None),
         protocol=_optional(item, "protocol", dict, where, {}),
         published=published,
         mark=mark,

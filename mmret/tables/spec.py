@@ -45,6 +45,8 @@ class RowSpec:
         scoring: What scores similarities instead: {"name": "seize", ...}. None: nothing.
         train: {"config": a Lightning config or several, and overrides}: what trains φ for each seed. None:
             nothing is trained, and the row has one cell whatever the table's seeds.
+        shipped: Options of the method that files of the package give, where the table takes these instead of
+            training (see `TableSpec.with_shipped_weights`): {"phi": "mmret/weights/….safetensors"}.
         backbone: Name of the backbone.
         benchmark: Name of the benchmark.
         split: Its split.
@@ -69,6 +71,7 @@ class RowSpec:
     pdv: Settings | str | None = None
     scoring: Settings | str | None = None
     train: Settings | None = None
+    shipped: Settings | None = None
     protocol: Settings = field(default_factory=dict)
     published: Mapping[str, float] = field(default_factory=dict)
     mark: str = "P"
@@ -158,6 +161,14 @@ class TableSpec:
         if not 1 <= count <= len(self.seeds):
             raise InputError(f"Table {self.name} lists {len(self.seeds)} seed(s); {count} cannot be taken.")
         return replace(self, seeds=self.seeds[:count])
+
+    def with_shipped_weights(self) -> "TableSpec":
+        """The same table, where rows that name shipped weights take these and train nothing."""
+        rows = (
+            row if row.shipped is None else replace(row, method={**row.method, **row.shipped}, train=None)
+            for row in self.rows
+        )
+        return replace(self, rows=tuple(rows))
 
     def find(self, path: str) -> Path | None:
         """A file named in the table: from the working directory, or the YAML's folder or one above it."""
