@@ -56,6 +56,8 @@ def test_the_memory_of_a_command_is_that_of_all_its_processes(bench):
         ("search", ["--repeats", "1"], 28),
         ("sweep", ["--repeats", "1", "--searches", "3"], 2),
         ("encode", ["--repeats", "1"], 1),
+        ("oti", ["--repeats", "1"], 1),
+        ("evaluate", ["--repeats", "1", "--composed", "20"], 4),
         ("demo", [], 1),
     ],
 )

@@ -1,4 +1,4 @@
-"""`mmret miniature`: compare a miniature CLIP with the recorded figures, or draw samples of its world."""
+"""`mmret miniature`: the miniature CLIP against its record, samples of its world, and what runs get right in it."""
 
 import argparse
 import json
@@ -24,15 +24,30 @@ def build_parser() -> argparse.ArgumentParser:
     check.add_argument("--record", action="store_true", help="write the figures as the new record")
     samples = commands.add_parser("samples", help="write a picture of scenes with captions and edits")
     samples.add_argument("--out", type=Path, default=Path("runs/miniature/samples.png"), help="(%(default)s)")
+    kept = commands.add_parser("kept", help="what the top of runs keeps of the reference and has of the edit")
+    kept.add_argument("runs", nargs="+", type=Path, metavar="RUN.npz", help="runs over one split")
+    kept.add_argument("--split", default="test", help="of the miniature benchmark (%(default)s)")
+    kept.add_argument("--depth", type=int, default=10, help="documents a query (%(default)s)")
+    halve = commands.add_parser(
+        "halve", help="store weights at half precision, as those that come with the package"
+    )
+    halve.add_argument("source", type=Path, metavar="WEIGHTS.safetensors")
+    halve.add_argument("target", type=Path, metavar="HALVED.safetensors")
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run `check` (exit status 1 when an attribute falls short) or `samples`."""
+    """Run one of the commands; `check` exits with status 1 when an attribute falls short."""
     options = build_parser().parse_args(argv)
-    if options.command == "samples":
-        return _draw_samples(options.out)
-    return _check(options.backbone, options.record)
+    match options.command:
+        case "samples":
+            return _draw_samples(options.out)
+        case "kept":
+            return _print_kept(options.runs, options.split, options.depth)
+        case "halve":
+            return _halve(options.source, options.target)
+        case _:
+            return _check(options.backbone, options.record)
 
 
 def _check(name: str, write_record: bool) -> int:
@@ -78,4 +93,40 @@ def _draw_samples(path: Path) -> int:
     path.parent.mkdir(parents=True, exist_ok=True)
     sheet.save(path)
     print(f"samples written to {path}")
+    return 0
+
+
+def _print_kept(paths: Sequence[Path], split: str, depth: int) -> int:
+    """A table: one line a run, one column for what was to change and for each attribute that was to stay."""
+    from mmret.data.miniature import miniature_images, scene_queries
+    from mmret.retention import chance, retention
+    from mmret.retrieval.run import Run
+
+    queries, images = scene_queries(split), miniature_images(split)
+    found = {str(path): retention(Run.load(path), queries, images, depth) for path in paths}
+    lines = {**found, "chance": chance(queries, images)}
+    width = max(map(len, lines))
+    print(" ".join([" " * width, *(f"{name:>10}" for name in lines["chance"])]))
+    for name, values in lines.items():
+        print(" ".join([f"{name:<{width}}", *(f"{value:10.3f}" for value in values.values())]))
+    return 0
+
+
+def _halve(source: Path, target: Path) -> int:
+    """Write the floating-point tensors of a safetensors file at half precision, with its metadata."""
+    from safetensors import safe_open
+    from safetensors.torch import save
+
+    from mmret.atomic import atomic_write
+
+    if not source.is_file():
+        raise InputError(f"There is no file {source}.")
+    with safe_open(source, framework="pt") as file:
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # no mapping
+        metadata = file.metadata()
+    halved = {key: value.half() if value.is_floating_point() else value for key, value in tensors.items()}
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(target) as handle:
+        handle.write(save(halved, metadata))
+    print(f"{target}: {target.stat().st_size / 1e6:.2f} MB")
     return 0

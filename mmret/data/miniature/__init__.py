@@ -4,8 +4,10 @@ from mmret.data.miniature.phrases import concept_phrases
 from mmret.data.miniature.world import (
     CaptionedScenes,
     MiniatureImages,
+    SceneQuery,
     caption_edits,
     miniature_benchmark,
+    miniature_images,
     scene_queries,
     text_triplets,
     training_captions,
@@ -15,9 +17,11 @@ from mmret.data.miniature.world import (
 __all__ = [
     "CaptionedScenes",
     "MiniatureImages",
+    "SceneQuery",
     "caption_edits",
     "concept_phrases",
     "miniature_benchmark",
+    "miniature_images",
     "scene_queries",
     "text_triplets",
     "training_captions",

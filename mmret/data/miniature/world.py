@@ -146,6 +146,12 @@ def scene_queries(split: str) -> tuple[SceneQuery, ...]:
     return _build(split)[1]
 
 
+def miniature_images(split: str) -> MiniatureImages:
+    """The pictures of the benchmark's split, with the scenes they show."""
+    _check_split(split)
+    return MiniatureImages(_build(split)[0].drawings)
+
+
 def miniature_benchmark(split: str) -> Benchmark:
     """The composed-retrieval benchmark of a split, "val" or "test"; the same on every machine.
 
