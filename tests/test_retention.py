@@ -82,3 +82,16 @@ def test_halved_weights_keep_their_metadata(tmp_path):
         assert file.metadata() == {"backbone": "miniature-clip"}
     with pytest.raises(InputError, match="no file"):
         main(["halve", str(tmp_path / "absent"), str(target)])
+
+
+def test_files_of_one_making_are_joined(tmp_path):
+    first, second, other = (tmp_path / f"{name}.safetensors" for name in "abc")
+    save_file({"a": torch.ones(2)}, first, {"made": "here"})
+    save_file({"b": torch.zeros(2)}, second, {"made": "here"})
+    save_file({"c": torch.zeros(2)}, other, {"made": "there"})
+    assert main(["halve", str(first), str(second), str(tmp_path / "both")]) == 0
+    with safe_open(tmp_path / "both", framework="pt") as file:
+        assert sorted(file.keys()) == ["a", "b"]
+    for wrong in (first, other):
+        with pytest.raises(InputError, match="made differently"):
+            main(["halve", str(first), str(wrong), str(tmp_path / "none")])

@@ -31,7 +31,9 @@ def build_parser() -> argparse.ArgumentParser:
     halve = commands.add_parser(
         "halve", help="store weights at half precision, as those that come with the package"
     )
-    halve.add_argument("source", type=Path, metavar="WEIGHTS.safetensors")
+    halve.add_argument(
+        "sources", nargs="+", type=Path, metavar="WEIGHTS.safetensors", help="joined to one file"
+    )
     halve.add_argument("target", type=Path, metavar="HALVED.safetensors")
     return parser
 
@@ -45,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         case "kept":
             return _print_kept(options.runs, options.split, options.depth)
         case "halve":
-            return _halve(options.source, options.target)
+            return _halve(options.sources, options.target)
         case _:
             return _check(options.backbone, options.record)
 
@@ -112,18 +114,23 @@ def _print_kept(paths: Sequence[Path], split: str, depth: int) -> int:
     return 0
 
 
-def _halve(source: Path, target: Path) -> int:
-    """Write the floating-point tensors of a safetensors file at half precision, with its metadata."""
+def _halve(sources: Sequence[Path], target: Path) -> int:
+    """Write the floating-point tensors of safetensors files at half precision to one file, with their metadata."""
     from safetensors import safe_open
     from safetensors.torch import save
 
     from mmret.atomic import atomic_write
 
-    if not source.is_file():
-        raise InputError(f"There is no file {source}.")
-    with safe_open(source, framework="pt") as file:
-        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # no mapping
-        metadata = file.metadata()
+    tensors, metadata = {}, {}
+    for source in sources:
+        if not source.is_file():
+            raise InputError(f"There is no file {source}.")
+        with safe_open(source, framework="pt") as file:
+            held = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # no mapping
+            found = file.metadata() or {}
+        if tensors and (tensors.keys() & held.keys() or found != metadata):
+            raise InputError(f"{source} and {sources[0]} share a tensor's name or were made differently.")
+        tensors, metadata = {**tensors, **held}, found
     halved = {key: value.half() if value.is_floating_point() else value for key, value in tensors.items()}
     target.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(target) as handle:
