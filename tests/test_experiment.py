@@ -10,6 +10,7 @@ import torch
 
 from mmret.backbones import load_backbone
 from mmret.composition import PDV, ComposedFeatures, composer_from_spec
+from mmret.composition.word_files import PseudoWords
 from mmret.corridor import compose, query_vectors, rank_queries
 from mmret.data.annotated_folder import load_annotated_folder
 from mmret.data.benchmark import Benchmark
@@ -157,6 +158,25 @@ def test_a_cell_may_score_similarities(tmp_path: Path) -> None:
         run_cell(request(tmp_path, method=method))
     with pytest.raises(InputError, match="has no weights of its own"):
         run_cell(request(tmp_path, train={"config": ("any.yaml",)}))
+
+
+def test_a_cell_finds_its_pseudo_words_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_backbone(tmp_path / "clip")
+    write_world(tmp_path / "world")
+    settings = {"steps": 2, "lambda_gpt": 0}
+    cell = request(tmp_path, row="oti", method={"name": "oti", "words": {"invert": settings}})
+    first = run_cell(cell)
+    (file,) = (tmp_path / "tables" / "words").glob("*.safetensors")
+    words = PseudoWords.load(file)
+    assert set(words.ids) == {"white.png", "black.png", "yellow.png"}
+    assert words.settings["steps"] == 2
+    monkeypatch.setattr("mmret.inversion.oti.OTI.__call__", None)
+    direct = run_cell(request(tmp_path, row="words", method={"name": "oti", "words": str(file)}))
+    for found in (run_cell(cell), direct):
+        assert found.per_query["mrr@3"].tolist() == first.per_query["mrr@3"].tolist()
+    wrong = {"name": "oti", "words": {"invert": {"stepps": 2}}}
+    with pytest.raises(InputError, match="OTI has no stepps"):
+        run_cell(request(tmp_path, method=wrong))
 
 
 @pytest.mark.multiprocess

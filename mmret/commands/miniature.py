@@ -121,7 +121,8 @@ def _halve(sources: Sequence[Path], target: Path) -> int:
 
     from mmret.atomic import atomic_write
 
-    tensors, metadata = {}, {}
+    tensors: dict[str, Any] = {}
+    metadata: dict[str, str] = {}
     for source in sources:
         if not source.is_file():
             raise InputError(f"There is no file {source}.")

@@ -44,6 +44,23 @@ def test_seeds_are_a_count_or_a_list_and_only_for_rows_that_train(tmp_path: Path
         spec.with_seeds(4)
 
 
+def test_shipped_weights_take_the_place_of_training(tmp_path: Path) -> None:
+    rows = [
+        {"name": "p", "method": {"name": "pseudo-word", "template": "searle"}, "train": {"config": "a.yaml"},
+         "shipped": {"phi": "phi.safetensors"}},
+        {"name": "p+pdv", "base": "p", "pdv": "pdv-paper"},
+        {"name": "live", "method": "pseudo-word", "train": {"config": "a.yaml"}},
+    ]  # fmt: skip
+    spec = write_spec(tmp_path, rows=rows, seeds=3, claims=[])
+    assert [spec.seeds_of(row) for row in spec.rows] == [(0, 1, 2)] * 3
+    shipped = spec.with_shipped_weights()
+    wanted = {"name": "pseudo-word", "template": "searle", "phi": "phi.safetensors"}
+    assert [row.method for row in shipped.rows] == [wanted, wanted, {"name": "pseudo-word"}]
+    assert [shipped.seeds_of(row) for row in shipped.rows] == [(0,), (0,), (0, 1, 2)]
+    with pytest.raises(InputError, match="'shipped' is"):
+        write_spec(tmp_path, rows=[{**rows[0], "shipped": "phi.safetensors"}])
+
+
 def test_metrics_and_published_numbers_are_spelled_one_way(tmp_path: Path) -> None:
     rows = [{"name": "a", "method": "text-only", "published": {"map@5 (÷ min)": 9}, "mark": "S"}]
     spec = write_spec(tmp_path, rows=rows, metrics=["map@5 (÷ min)"])
