@@ -105,9 +105,12 @@ class EncodedBenchmark:
 
 
 def encode_benchmark(
-    backbone: Backbone, benchmark: Benchmark, stores: Path | None = None
+    backbone: Backbone, benchmark: Benchmark, stores: Path | None = None, *, texts: Backbone | None = None
 ) -> EncodedBenchmark:
-    """Embed the gallery and the reference images; with a folder of `stores`, what lies there is not encoded again."""
+    """Embed the gallery and the reference images; with a folder of `stores`, what lies there is not encoded again.
+
+    A gallery of texts is never stored; `texts` encodes it (by default the backbone, else its tuned text encoder).
+    """
     store = None
     if stores is not None:
         mark = backbone.spec.revision.split(":")[-1][:12].replace("/", "-")
@@ -117,5 +120,6 @@ def encode_benchmark(
     vectors = embed(benchmark.images, benchmark.image_ids, store=store)
     if not benchmark.texts:
         return EncodedBenchmark(benchmark, vectors, embed=embed)
-    texts = [benchmark.texts[name] for name in benchmark.gallery]
-    return EncodedBenchmark(benchmark, vectors, embed_texts(backbone, texts, progress=True), embed)
+    captions = [benchmark.texts[name] for name in benchmark.gallery]
+    found = embed_texts(texts or backbone, captions, progress=True)
+    return EncodedBenchmark(benchmark, vectors, found, embed)

@@ -5,8 +5,6 @@
 
 import hashlib
 import json
-import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict, fields, replace
 from pathlib import Path
@@ -14,8 +12,8 @@ from typing import Any
 
 from mmret.backbones import load_backbone
 from mmret.backbones.base import Backbone
-from mmret.composition import Composer, composer_from_spec
-from mmret.composition.registry import TRAINED
+from mmret.cell_training import query_encoder, trained_method, training_folders
+from mmret.composition import ComposedFeatures, Composer, composer_from_spec
 from mmret.composition.scores import Settled
 from mmret.composition.word_files import PseudoWords
 from mmret.corridor import DEPTH, Ranked, compose, query_vectors, rank_queries
@@ -47,16 +45,18 @@ def run_cell(request: CellRequest) -> CellOutcome:
     if request.method["name"] == NAME_LOOKUP:
         return _look_up(request)
     backbone = load_backbone(request.backbone, preprocess=request.protocol["preprocess"])
-    encoded = _encoded(backbone, request, request.split)
-    method = _trained_method(request)
-    work = request.folder.parent
-    features = compose(backbone, encoded, _composer(method, backbone, encoded.benchmark, work))
+    method = trained_method(request)
+    texts = query_encoder(request, backbone, method)
 
-    def elsewhere(split: str) -> tuple[Settled, EncodedBenchmark]:
-        other = _encoded(backbone, request, split)
-        return compose(backbone, other, _composer(method, backbone, other.benchmark, work)), other
+    def composed(split: str) -> tuple[Settled, EncodedBenchmark]:
+        benchmark = _benchmark(request, split)
+        encoded = encode_benchmark(backbone, benchmark, request.folder.parent / "stores", texts=texts)
+        composer = _composer(method, backbone, benchmark, request.folder.parent)
+        return _compose(request, backbone, texts, encoded, composer), encoded
 
-    row = Row(features, encoded, str(method["name"]), backbone.spec, elsewhere)
+    features, encoded = composed(request.split)
+
+    row = Row(features, encoded, str(method["name"]), backbone.spec, composed)
     choice = choose(request.pdv, request.scoring, row)
     ranked = rank_queries(query_vectors(features, choice.transform), encoded)
     hidden = not encoded.benchmark.judgements
@@ -70,21 +70,11 @@ def run_cell(request: CellRequest) -> CellOutcome:
             "pdv": request.pdv,
             "scoring": request.scoring,
             "train": request.train,
+            "text_encoder": request.text_encoder,
         },
         facts=_facts(request, ranked, choice),
         arrays=choice.arrays,
     )
-
-
-def _trained_method(request: CellRequest) -> dict[str, Any]:
-    """The row's method, with the weights that its training wrote."""
-    method = dict(request.method)
-    if request.train is None:
-        return method
-    if method["name"] not in TRAINED:
-        raise InputError(f"Row {request.row} trains, but {method['name']} has no weights of its own.")
-    option = TRAINED[method["name"]]
-    return {**method, option: str(train_weights(request, f"{option}.safetensors"))}
 
 
 def _look_up(request: CellRequest) -> CellOutcome:
@@ -120,50 +110,17 @@ def _submission(request: CellRequest, benchmark: Benchmark, ranked: Ranked) -> C
     )
 
 
-def training_folder(request: CellRequest) -> Path:
-    """Where the training of a cell, and of those that share it, leaves what it writes."""
-    assert request.train_identity is not None
-    return request.folder.parent / "training" / request.train_identity[:12]
-
-
-def train_weights(request: CellRequest, name: str) -> Path:
-    """Train the cell's weights with `mmret fit` in a process of its own; cells of one training identity share them.
-
-    `name` is that of the file which the training leaves in its root folder, such as phi.safetensors.
-    """
-    assert request.train is not None
-    folder = training_folder(request)
-    weights = folder / name
-    if weights.is_file():
-        return weights
-    configs = [word for path in request.train["config"] for word in ("--config", path)]
-    options = {key: value for key, value in request.train.items() if key != "config"}
-    overrides = [f"--{key}={value}" for key, value in options.items()]
-    command = [sys.executable, "-m", "mmret", "fit", *configs, *overrides]
-    command += [f"--model.init_args.backbone={request.backbone}", f"--seed_everything={request.seed}"]
-    command += [
-        "--trainer.logger=lightning.pytorch.loggers.CSVLogger",
-        f"--trainer.logger.init_args.save_dir={folder}",
-    ]
-    command += ["--trainer.logger.init_args.name=", "--trainer.logger.init_args.version="]
-    folder.mkdir(parents=True, exist_ok=True)
-    log = folder / "fit.log"
-    with log.open("w", encoding="utf-8") as output:
-        done = subprocess.run(
-            [*command, f"--trainer.default_root_dir={folder}"],
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            check=False,
-        )
-    if done.returncode != 0 or not weights.is_file():
-        raise InputError(
-            f"The training for row {request.row}, seed {request.seed}, failed; its output is in {log}."
-        )
-    return weights
-
-
-def _encoded(backbone: Backbone, request: CellRequest, split: str) -> EncodedBenchmark:
-    return encode_benchmark(backbone, _benchmark(request, split), request.folder.parent / "stores")
+def _compose(
+    request: CellRequest, backbone: Backbone, texts: Backbone, encoded: EncodedBenchmark, composer: Composer
+) -> Settled:
+    """The queries' features by the encoder `texts`, and T_ref by the backbone's own where the row asks for that."""
+    features = compose(texts, encoded, composer)
+    if (request.text_encoder or {}).get("reference") != "frozen":
+        return features
+    own = compose(backbone, encoded, composer)
+    if not isinstance(features, ComposedFeatures) or not isinstance(own, ComposedFeatures):
+        raise InputError(f"Row {request.row}: {composer.name} has no T_ref that could stay the backbone's.")
+    return replace(features, reference_text=own.reference_text)
 
 
 def _benchmark(request: CellRequest, split: str) -> Benchmark:
@@ -234,6 +191,4 @@ def _facts(request: CellRequest, ranked: Ranked, choice: Choice) -> dict[str, An
     if ranked.subset_run is not None:
         facts["subset_run"] = str(request.path.with_suffix(".subset-run.npz"))
         ranked.subset_run.save(facts["subset_run"])
-    if request.train is not None:
-        facts["training"] = str(training_folder(request))
-    return {**facts, **choice.facts}
+    return {**facts, **training_folders(request), **choice.facts}

@@ -21,17 +21,23 @@ def symmetric_contrastive(first: Tensor, second: Tensor, scale: Tensor | float) 
     return (F.cross_entropy(logits, labels) + F.cross_entropy(logits.T, labels)) / 2
 
 
-def distillation_contrastive(target: Tensor, predicted: Tensor, temperature: float) -> Tensor:
-    """SEARLE's distillation of pseudo-words [B, T]: each finds its partner among all 2·B − 1 others of the batch.
+def nt_xent(first: Tensor, second: Tensor, temperature: float) -> Tensor:
+    """The normalised-temperature cross-entropy: each row finds its partner among all 2·B − 1 others of both sides.
 
-    The words are normalised here. Unlike `symmetric_contrastive`, words of the same side are negatives too.
+    Unlike `symmetric_contrastive`, rows of the same side are negatives too. It is the cross-entropy over the
+    2·B × 2·B logits with −inf on the diagonal, which is stable where exponentials of cosines / temperature are not.
+
+    Args:
+        first, second: [B, D], of any length (they are normalised here); row i of one belongs to row i of the other.
+        temperature: τ, that cosines are divided by.
 
     Returns:
-        A scalar: the mean over all 2·B words. (Baldrati et al., arXiv 2303.15247; as in the official code.)
+        A scalar: the mean over all 2·B rows; 0 for B = 1, which has no negatives. (Chen et al., SimCLR, arXiv
+        2002.05709; SEARLE's distillation of pseudo-words, arXiv 2303.15247; RTD, arXiv 2406.09188.)
     """
-    words = F.normalize(torch.cat([target, predicted]), dim=-1)
-    logits = (words @ words.T / temperature).fill_diagonal_(-torch.inf)
-    return F.cross_entropy(logits, torch.arange(len(words), device=words.device).roll(len(target)))
+    rows = F.normalize(torch.cat([first, second]), dim=-1)
+    logits = (rows @ rows.T / temperature).fill_diagonal_(-torch.inf)
+    return F.cross_entropy(logits, torch.arange(len(rows), device=rows.device).roll(len(first)))
 
 
 def contrastive(queries: Tensor, targets: Tensor, scale: Tensor | float) -> Tensor:

@@ -27,6 +27,7 @@ DIRECTIONS["backbones"] = {"errors", "atomic"}
 DIRECTIONS["composition"] = {"errors", "atomic", "triples", "backbones.prompt"}
 DIRECTIONS["data"] = {"errors", "atomic", "triples", "backbones.prompt"}
 DIRECTIONS["data.datamodules"] = DIRECTIONS["data.mined_datamodule"] = {"errors", "backbones", "data"}
+DIRECTIONS["data.triplets_datamodule"] = DIRECTIONS["data.datamodules"]
 DIRECTIONS["probes"] = DIRECTIONS["data.datamodules"]
 DIRECTIONS["captioning"] = {"errors", "atomic", "data"}
 DIRECTIONS["embedding"] = {"errors", "atomic", "backbones", "data", "retrieval"}
@@ -47,6 +48,8 @@ DIRECTIONS["experiment"] = {
     "pdv_choice",
 }
 DIRECTIONS["experiment"] |= DIRECTIONS["pdv_choice"]
+DIRECTIONS["cell_training"] = {"errors", "backbones", "composition", "tables.cells"}
+DIRECTIONS["experiment"] |= {"cell_training"}
 DIRECTIONS["methods"] = {"experiment", *DIRECTIONS["experiment"]}
 _SHOWN = {"tables", "display", "explore", "figures", "templates", "report"}
 DIRECTIONS |= dict.fromkeys(_SHOWN, _SHOWN | DIRECTIONS["methods"])

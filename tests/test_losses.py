@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mmret.losses import distillation_contrastive, masked_reconstruction, symmetric_contrastive
+from mmret.losses import masked_reconstruction, nt_xent, symmetric_contrastive
 
 
 def test_matching_pairs_far_from_all_others_cost_nothing() -> None:
@@ -42,12 +42,10 @@ def test_distillation_has_all_other_words_as_negatives_by_hand() -> None:
         -math.log(similarity[i, (i + 3) % 6] / sum(similarity[i, j] for j in range(6) if j != i))
         for i in range(6)
     ]
-    assert distillation_contrastive(target, predicted, 0.25).item() == pytest.approx(
-        sum(losses) / 6, rel=1e-5
-    )
+    assert nt_xent(target, predicted, 0.25).item() == pytest.approx(sum(losses) / 6, rel=1e-5)
 
 
 def test_distillation_is_blind_to_the_words_lengths() -> None:
     target, predicted = torch.randn(3, 5), torch.randn(3, 5)
-    scaled = distillation_contrastive(7 * target, predicted / 9, 0.25)
-    torch.testing.assert_close(scaled, distillation_contrastive(target, predicted, 0.25))
+    scaled = nt_xent(7 * target, predicted / 9, 0.25)
+    torch.testing.assert_close(scaled, nt_xent(target, predicted, 0.25))

@@ -27,7 +27,7 @@ def load_benchmark(
     """Load a split of a benchmark by name.
 
     Args:
-        name: `miniature`, `emoji`, `folder:PATH`, or a published benchmark (`mmret data list` prints them).
+        name: `miniature` (and `miniature-text-to-image`, `-image-to-text`, `-attributes`), `emoji`, `folder:PATH`, or a published benchmark (`mmret data list` prints them).
         split: Its split.
         root: The folder of a published benchmark in its authors' layout, or the one that
             `mmret.data.emoji.prepare_emoji` wrote; by default its own below `$MMRET_DATA`, or below `data`.
@@ -61,6 +61,10 @@ def _load_own(name: str, split: str, root: str | Path, allow_missing: bool) -> B
         from mmret.data.miniature import miniature_benchmark
 
         return miniature_benchmark(split)
+    if name.startswith("miniature-"):
+        from mmret.data.miniature.captions import caption_benchmark
+
+        return caption_benchmark(name, split)
     if name.startswith("folder:") or name == "emoji":
         from mmret.data.annotated_folder import load_annotated_folder
 

@@ -1,4 +1,4 @@
-"""Captions, captioned images and text triplets: what the training methods read.
+"""Captions and captioned images: what the training methods read.
 
 A caption is text and nothing else: HTML, entities and the sign that a method uses as its placeholder all stay
 as they stand (pseudo-words are placed by position, see `mmret.backbones.prompt`).
@@ -23,22 +23,6 @@ class ImageCaptions:
     texts: tuple[str, ...]
     split: str
     group: str = ""
-
-
-@dataclass(frozen=True)
-class TextTriplet:
-    """A composed query in text alone: what the reference shows, the edit, what the target shows."""
-
-    reference_caption: str
-    conditioning_caption: str
-    target_caption: str
-
-
-# Column names of known sources: RTD's own, and InstructPix2Pix's.
-_TRIPLET_COLUMNS = (
-    ("reference_caption", "conditioning_caption", "target_caption"),
-    ("caption", "edit", "output"),
-)
 
 
 class Captions:
@@ -137,20 +121,6 @@ def read_captions(path: str | Path) -> list[ImageCaptions]:
         group = records.field({"group": "", **record}, "group", str, where)
         captions.append(ImageCaptions(image, _texts(record, where), split, group))
     return captions
-
-
-def read_text_triplets(path: str | Path) -> list[TextTriplet]:
-    """Read text triplets: RTD's columns, or InstructPix2Pix's `caption`, `edit`, `output`."""
-    return list(_triplets(path))
-
-
-def _triplets(path: str | Path) -> Iterator[TextTriplet]:
-    for where, record in records.read_records(path):
-        columns = next((names for names in _TRIPLET_COLUMNS if names[0] in record), _TRIPLET_COLUMNS[0])
-        texts = [records.field(record, name, str, where) for name in columns]
-        for name, text in zip(columns, texts, strict=True):
-            _refuse_empty(text, f"{where}: {name!r}")
-        yield TextTriplet(*texts)
 
 
 def _texts(record: records.Record, where: str) -> tuple[str, ...]:

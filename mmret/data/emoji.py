@@ -16,7 +16,6 @@ from typing import Final
 from mmret.atomic import write_text
 from mmret.data import records
 from mmret.data.benchmark import Protocol
-from mmret.data.captions import TextTriplet
 from mmret.data.emoji_names import (
     FEMALE_SIGN,
     MALE_SIGN,
@@ -26,6 +25,7 @@ from mmret.data.emoji_names import (
     gender_pairs,
     tone_edits,
 )
+from mmret.data.text_triplets import TextTriplet
 from mmret.errors import InputError
 
 VERSION: Final = "1"

@@ -1,5 +1,7 @@
 """What several devices share: features as one batch, rows by position, and who writes."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from lightning.pytorch import LightningModule, Trainer
@@ -55,3 +57,9 @@ def _all_gather(module: LightningModule, values: Tensor, sync_grads: bool = Fals
 def writes_results(trainer: Trainer) -> bool:
     """Whether this process writes what a training leaves behind: the first one, unless it was a trial run."""
     return trainer.is_global_zero and not getattr(trainer, "fast_dev_run", False)
+
+
+def from_first_process(module: LightningModule, measure: Callable[[], float]) -> float:
+    """What the first process measures, told to all of them; the others wait."""
+    value = measure() if module.trainer.is_global_zero else 0.0
+    return float(module.trainer.strategy.broadcast(value))

@@ -13,7 +13,7 @@ from mmret.backbones.attention import training_attention
 from mmret.composition.phi import MappingNetwork
 from mmret.inversion import ConceptBook, ConceptPhrases
 from mmret.inversion.concepts import phrase_prompt
-from mmret.losses import distillation_contrastive
+from mmret.losses import nt_xent
 from mmret.methods.gathering import gather_with_gradient
 from mmret.methods.phi_training import PhiTraining
 
@@ -80,13 +80,13 @@ class SEARLE(PhiTraining):
     def validation_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
         """The distillation's loss, and how near φ's words come to OTI's."""
         words = self.mapping(batch["features"])
-        loss = distillation_contrastive(batch["words"], words, self.hparams["temperature"])
+        loss = nt_xent(batch["words"], words, self.hparams["temperature"])
         values = {"val/loss": loss, "val/cosine": F.cosine_similarity(batch["words"], words).mean()}
         self.log_dict(values, prog_bar=True, sync_dist=True, batch_size=len(words))
 
     def _distil(self, targets: Tensor, words: Tensor) -> Tensor:
         sides = gather_with_gradient(self, targets), gather_with_gradient(self, words)
-        return distillation_contrastive(*sides, self.hparams["temperature"])
+        return nt_xent(*sides, self.hparams["temperature"])
 
     def _phrase_loss(self, features: Tensor, words: Tensor) -> Tensor:
         """The mean of 1 − cos between a phrase with its concept, and with the image's word instead."""

@@ -64,6 +64,7 @@ class CellRequest:
     folder: Path
     allow_missing: bool = False
     scoring: Settings | str | None = None
+    text_encoder: Settings | None = None
 
     @cached_property
     def identity(self) -> str:
@@ -73,9 +74,25 @@ class CellRequest:
     @cached_property
     def train_identity(self) -> str | None:
         """Cells with the same one share their trained φ; None when nothing is trained."""
-        if self.train is None:
+        return self._trained_by(self.description["train"]) if self.train is not None else None
+
+    @cached_property
+    def phi_identity(self) -> str | None:
+        """The same of the φ that the text encoder is trained from: the row's, or one of its own."""
+        own = self.description["text_encoder"].get("phi") if self.text_encoder is not None else None
+        return self.train_identity if own is None else self._trained_by(own)
+
+    @cached_property
+    def text_identity(self) -> str | None:
+        """Cells with the same one share their trained text encoder; None when none is trained."""
+        if self.text_encoder is None or "train" not in self.text_encoder:
             return None
-        return digest({key: self.description[key] for key in ("backbone", "train", "seed")})
+        # A φ that is a file is known by its digest among the description's files.
+        source = self.phi_identity or [self.description["files"], self.description["method"]]
+        return digest([source, self._trained_by(self.description["text_encoder"]["train"])])
+
+    def _trained_by(self, train: Settings) -> str:
+        return digest({**{key: self.description[key] for key in ("backbone", "seed")}, "train": train})
 
     @property
     def path(self) -> Path:

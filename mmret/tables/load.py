@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 _DEFAULTS: Final = ("backbone", "benchmark", "split", "protocol")
-_INHERITED: Final = (*_DEFAULTS, "method", "train", "shipped")
+_INHERITED: Final = (*_DEFAULTS, "method", "train", "shipped", "text_encoder")
 _EXPANDED: Final = ("metrics", "group", "section", "average_of")
 """Fields of a row that the table's `benchmarks` give it (see `sections`)."""
 _ROW_KEYS: Final = tuple(item.name for item in fields(RowSpec) if item.name not in _EXPANDED)
@@ -175,6 +175,7 @@ def _parse_row(item: Settings, where: str) -> RowSpec:
         pdv=_parse_transform(item, "pdv", where),
         scoring=_parse_transform(item, "scoring", where),
         train=_parse_train(item.get("train"), where),
+        text_encoder=_parse_text_encoder(item.get("text_encoder"), where),
         shipped=_optional(item, "shipped", dict, where, None),
         protocol=_optional(item, "protocol", dict, where, {}),
         published=published,
@@ -212,6 +213,24 @@ def _parse_train(value: object, where: str) -> Settings | None:
         raise InputError(f"{where}: 'train' is {value!r}, where a mapping with a 'config' is needed.")
     records.strings(value["config"], "config", f"{where}, train")
     return value
+
+
+def _parse_text_encoder(value: object, where: str) -> Settings | None:
+    """A file's path alone is `{file: PATH}`; `train` and `phi` hold configs as a row's `train` does."""
+    if value is None:
+        return None
+    record = {"file": value} if isinstance(value, str) else value
+    place = f"{where}, text_encoder"
+    if not isinstance(record, dict) or ("file" in record) == ("train" in record):
+        raise InputError(
+            f"{place} is {value!r}, where a file, or a mapping with 'file' or 'train' is needed."
+        )
+    _refuse_unknown(record, ("file", "train", "phi", "reference"), place)
+    if record.get("reference", "tuned") not in ("tuned", "frozen"):
+        raise InputError(f"{place}: 'reference' is {record['reference']!r}, where tuned or frozen is needed.")
+    for key in ("train", "phi"):
+        _parse_train(record.get(key), place)
+    return record
 
 
 def _parse_published(value: object, metrics: Sequence[str], where: str) -> dict[str, float]:

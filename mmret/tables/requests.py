@@ -75,6 +75,8 @@ def request_cell(
     metrics = tuple(dict.fromkeys(part for name in row.metrics for part in components(name)))
     method, files = _absolute(row.method, spec)
     train, configs = _absolute_train(row.train, spec)
+    text_encoder, tuned_by, tuned_files = _absolute_text_encoder(row.text_encoder, spec)
+    files |= tuned_files
     description = {
         "backbone": fingerprints.backbone(row.backbone, benchmark["protocol"]["preprocess"]),
         "benchmark": benchmark,
@@ -85,6 +87,7 @@ def request_cell(
         "pdv": row.pdv,
         **({} if row.scoring is None else {"scoring": row.scoring}),
         "train": None if row.train is None else {**row.train, "config": configs},
+        **({} if tuned_by is None else {"text_encoder": tuned_by}),
         "seed": seed,
     }
     return CellRequest(
@@ -100,6 +103,7 @@ def request_cell(
         pdv=row.pdv,
         scoring=row.scoring,
         train=train,
+        text_encoder=text_encoder,
         description=description,
         folder=folder,
         allow_missing=fingerprints.allow_missing,
@@ -131,6 +135,26 @@ def _absolute_train(train: Settings | None, spec: TableSpec) -> tuple[Settings |
     # Parsed, so that a changed comment does not cost a training.
     contents = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in paths]
     return {**train, "config": tuple(map(str, paths))}, contents
+
+
+def _absolute_text_encoder(
+    value: Settings | None, spec: TableSpec
+) -> tuple[Settings | None, Settings | None, dict[str, Path]]:
+    """The text encoder with absolute paths; the same with the contents of its configs; and the file it names."""
+    if value is None:
+        return None, None, {}
+    given = {key: value[key] for key in ("file", "reference") if key in value}
+    absolute, files = _absolute(given, spec)
+    if "file" in value and not files:
+        raise InputError(
+            f"There is no text encoder {value['file']}, neither here nor beside table {spec.name}."
+        )
+    described: dict[str, Any] = dict(given)
+    for key in ("train", "phi"):
+        if key in value:
+            absolute[key], configs = _absolute_train(value[key], spec)
+            described[key] = {**value[key], "config": configs}
+    return absolute, described, files
 
 
 def _config(name: str, spec: TableSpec) -> Path:

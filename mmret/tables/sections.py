@@ -18,6 +18,7 @@ _SECTION_KEYS: Final = ("benchmark", "average_of", "split", "protocol", "metrics
 _CHANGES: Final = (
     "method",
     "train",
+    "text_encoder",
     "pdv",
     "scoring",
     "protocol",

@@ -47,6 +47,9 @@ class RowSpec:
             nothing is trained, and the row has one cell whatever the table's seeds.
         shipped: Options of the method that files of the package give, where the table takes these instead of
             training (see `TableSpec.with_shipped_weights`): {"phi": "mmret/weights/….safetensors"}.
+        text_encoder: What encodes the queries' texts in the backbone's place: {"file": ...}, or {"train":
+            {"config": ...}}, which trains it for each seed from the row's φ (or from that which "phi" trains). With
+            "reference": "frozen" PDV's T_ref stays the backbone's. None: the backbone.
         backbone: Name of the backbone.
         benchmark: Name of the benchmark.
         split: Its split.
@@ -72,6 +75,7 @@ class RowSpec:
     scoring: Settings | str | None = None
     train: Settings | None = None
     shipped: Settings | None = None
+    text_encoder: Settings | None = None
     protocol: Settings = field(default_factory=dict)
     published: Mapping[str, float] = field(default_factory=dict)
     mark: str = "P"
@@ -140,7 +144,8 @@ class TableSpec:
         """
         if row.average_of:
             return ()
-        return self.seeds if row.train is not None else (0,)
+        tuned = row.text_encoder is not None and "train" in row.text_encoder
+        return self.seeds if row.train is not None or tuned else (0,)
 
     def select(self, names: Collection[str]) -> frozenset[str]:
         """The rows of these names, or of the YAML's rows of these names, with those that an average needs."""

@@ -8,7 +8,6 @@ from PIL import Image
 
 from mmret.composition import CaptionEdit
 from mmret.data.annotated_folder import load_annotated_folder, load_captioned_images
-from mmret.data.captions import read_text_triplets
 from mmret.data.emoji import (
     SHARES,
     EmojiEdit,
@@ -21,6 +20,7 @@ from mmret.data.emoji import (
     split_by_root,
 )
 from mmret.data.emoji_names import EmojiSequence, gender_edits, gender_pairs, tone_edits
+from mmret.data.text_triplets import read_text_triplets
 from mmret.errors import InputError
 
 NOTO = Path(__file__).parents[3] / "shared" / "data" / "images" / "noto-emoji"

@@ -18,11 +18,11 @@ from functools import cache
 from PIL import Image
 
 from mmret.data.benchmark import Benchmark, Protocol, Query
-from mmret.data.captions import TextTriplet
 from mmret.data.miniature.draw import draw
 from mmret.data.miniature.edits import KINDS, Edit, sample_edit
-from mmret.data.miniature.language import caption, describe
+from mmret.data.miniature.language import MENTION, caption, describe
 from mmret.data.miniature.scene import Scene, sample_scene
+from mmret.data.text_triplets import TextTriplet
 from mmret.errors import InputError
 
 NAME = "miniature"
@@ -270,13 +270,22 @@ def training_images(number: int, seed: int = SEED) -> MiniatureImages:
 
 
 def text_triplets(number: int, seed: int = SEED, bank: str = "A") -> list[TextTriplet]:
-    """Text-only triplets of train scenes, edits in the given bank (B only to measure what shared ones give)."""
+    """Text-only triplets of train scenes, edits in the given bank (B only to measure what shared ones give).
+
+    As an editor of captions does, the target's caption mentions what the reference's does and what the edit changed,
+    in other words; so the two captions always differ.
+    """
     rng = random.Random(f"{seed}/triplets/{bank}")
     triplets: list[TextTriplet] = []
     while len(triplets) < number:
         scene = sample_scene(rng, "train")
         edit = sample_edit(scene, rng.choice(KINDS), rng, "train")
         if edit is not None:
-            texts = caption(scene, rng), edit.text(bank, rng), caption(edit.target, rng)
+            said = {name for name, share in MENTION.items() if rng.random() < share}
+            texts = (
+                describe(scene, said, rng),
+                edit.text(bank, rng),
+                describe(edit.target, said | {edit.kind}, rng),
+            )
             triplets.append(TextTriplet(*texts))
     return triplets
