@@ -27,7 +27,8 @@ def load_benchmark(
     """Load a split of a benchmark by name.
 
     Args:
-        name: `miniature` (and `miniature-text-to-image`, `-image-to-text`, `-attributes`), `emoji`, `folder:PATH`, or a published benchmark (`mmret data list` prints them).
+        name: `miniature` (with `miniature-text-to-image`, `-image-to-text` and `-attributes` beside it), `emoji`,
+            `folder:PATH`, or a published benchmark (`mmret data list` prints them).
         split: Its split.
         root: The folder of a published benchmark in its authors' layout, or the one that
             `mmret.data.emoji.prepare_emoji` wrote; by default its own below `$MMRET_DATA`, or below `data`.

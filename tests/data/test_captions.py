@@ -8,9 +8,7 @@ from mmret.data.captions import (
     CaptionedImages,
     Captions,
     ImageCaptions,
-    TextTriplet,
     read_captions,
-    read_text_triplets,
 )
 from mmret.errors import InputError
 
@@ -123,23 +121,3 @@ def test_an_image_with_two_captions_comes_twice() -> None:
 def test_captioned_images_must_exist() -> None:
     with pytest.raises(InputError, match=r"1 captioned images are not .*, the first 'x\.png'"):
         CaptionedImages(TwoImages(), [ImageCaptions("x.png", ("sky",), "train")])
-
-
-@pytest.mark.parametrize(
-    "columns",
-    [("reference_caption", "conditioning_caption", "target_caption"), ("caption", "edit", "output")],
-)
-@pytest.mark.parametrize("name", ["t.json", "t.jsonl"])
-def test_triplets_are_read_in_both_layouts(tmp_path: Path, columns: tuple[str, ...], name: str) -> None:
-    record = dict(zip(columns, ("a dog", "make it $5", "a cat"), strict=True))
-    (tmp_path / name).write_text(json.dumps([record] if name == "t.json" else record))
-    assert read_text_triplets(tmp_path / name) == [TextTriplet("a dog", "make it $5", "a cat")]
-
-
-def test_incomplete_triplets_are_refused(tmp_path: Path) -> None:
-    path = write_lines(tmp_path / "t.jsonl", {"caption": "a dog", "edit": "", "output": "a cat"})
-    with pytest.raises(InputError, match=r"t\.jsonl:1: 'edit' is empty"):
-        read_text_triplets(path)
-    path = write_lines(tmp_path / "t.jsonl", {"caption": "a dog", "output": "a cat"})
-    with pytest.raises(InputError, match=r"t\.jsonl:1 has no 'edit'"):
-        read_text_triplets(path)

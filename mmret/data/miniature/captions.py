@@ -7,11 +7,11 @@ stays the CLIP that it was. Version and combinations are those of the world's te
 import random
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Final
+from typing import Any, Final
 
 from mmret.data.benchmark import Benchmark, Protocol, Query
 from mmret.data.miniature.language import describe
-from mmret.data.miniature.scene import ATTRIBUTES, Group, Scene, sample_scene
+from mmret.data.miniature.scene import ATTRIBUTES, Scene, sample_scene
 from mmret.data.miniature.world import QUERIES, SEED, VERSION, Drawing, MiniatureImages
 from mmret.errors import InputError
 
@@ -99,14 +99,14 @@ def _attributes(split: str) -> Benchmark:
     )  # fmt: skip
 
 
-def _prompt(attribute: str, value: str | int, scene: Scene) -> str:
+def _prompt(attribute: str, value: Any, scene: Scene) -> str:
     """A caption that mentions the value alone, in the same words for all values of the attribute."""
-    group: Group = replace(scene.groups[0], count=1)
+    group, background = replace(scene.groups[0], count=1), scene.background
     if attribute == "background":
-        return describe(Scene((group,), str(value)), {attribute}, random.Random(0))
-    return describe(
-        Scene((replace(group, **{attribute: value}),), scene.background), {attribute}, random.Random(0)
-    )
+        background = value
+    else:
+        group = replace(group, **{attribute: value})
+    return describe(Scene((group,), background), {attribute}, random.Random(0))
 
 
 def _value(scene: Scene, attribute: str) -> str | int:
