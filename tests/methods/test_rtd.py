@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 from mmret.backbones import load_backbone
 from mmret.backbones.prompt import fill
@@ -181,22 +182,22 @@ def test_a_benchmark_may_select(
 def test_a_checkpoint_holds_what_learns_and_resumes_exactly(
     backbone_folder: Path, phi_file: str, triplets: str, tmp_path: Path
 ) -> None:
-    def run(out: str, steps: int, checkpoint: str | None = None) -> RTD:
+    def run(out: str, checkpoint: Path | None = None) -> RTD:
         torch.manual_seed(1)
         rtd = module(backbone_folder, phi_file, noise="none")
         data = TextTripletsDataModule(triplets, batch_size=4, held_out=6)
-        fit = trainer(tmp_path / out, max_steps=steps, val_check_interval=1)
+        saving = ModelCheckpoint(tmp_path / out, every_n_train_steps=1, save_top_k=-1, filename="{step}")
+        fit = trainer(tmp_path / out, val_check_interval=1, enable_checkpointing=True, callbacks=[saving])
         fit.fit(rtd, datamodule=data, ckpt_path=checkpoint)
-        fit.save_checkpoint(tmp_path / f"{out}.ckpt")
         return rtd
 
-    whole = run("whole", 4)
-    run("first", 2)
-    resumed = run("second", 4, str(tmp_path / "first.ckpt"))
+    whole = run("whole")
+    stopped = tmp_path / "whole" / "step=2.ckpt"
+    resumed = run("resumed", stopped)
     for name, value in whole.trained.state_dict().items():
         torch.testing.assert_close(resumed.trained.state_dict()[name], value)
     assert resumed.selection.best == pytest.approx(whole.selection.best)
-    held = torch.load(tmp_path / "first.ckpt", weights_only=False)["state_dict"]
+    held = torch.load(stopped, weights_only=False)["state_dict"]
     assert {name.split(".")[0] for name in held} == {"tower"}
 
 
