@@ -33,6 +33,15 @@ DIRECTIONS["captioning"] = {"errors", "atomic", "data"}
 DIRECTIONS["embedding"] = {"errors", "atomic", "backbones", "data", "retrieval"}
 DIRECTIONS["inversion"] = DIRECTIONS["embedding"] | {"embedding", "composition"}
 DIRECTIONS["data.images_datamodule"] = {"inversion", *DIRECTIONS["inversion"]}
+DIRECTIONS["triplet_generation"] = {
+    "errors",
+    "atomic",
+    "triples",
+    "backbones",
+    "data",
+    "embedding",
+    "retrieval",
+}
 DIRECTIONS["name_lookup"] = DIRECTIONS["retention"] = {"errors", "data", "retrieval"}
 DIRECTIONS["server_files"] = {"errors", "atomic", "data", "retrieval"}
 DIRECTIONS["scoring"] = {"errors", "data", "retrieval", "server_files"}

@@ -1,0 +1,197 @@
+"""One caption, one edit: what is asked for, and the caption of what comes out."""
+
+import random
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import yaml
+
+from mmret.data import records
+from mmret.errors import InputError
+from mmret.triples import Phrase, parse_phrases
+from mmret.triplet_generation.vocabulary import ATTRIBUTE, NOUN, Vocabulary
+
+KINDS: Final = ("replace", "attribute", "add", "remove", "count")
+TEMPLATES: Final = Path(__file__).resolve().parents[1] / "prompts" / "triplet_templates.yaml"
+_NUMBERS: Final = ("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+_PLACES: Final = {
+    "replace": "old new",
+    "attribute": "new noun",
+    "add": "new",
+    "remove": "old",
+    "count": "number nouns",
+}
+_ONE: Final = r"(?:a|an|one|a single)"
+_MANY: Final = "|".join(_NUMBERS)
+
+
+class EditedCaption(NamedTuple):
+    """The condition in words, and the caption after the edit."""
+
+    condition: str
+    caption: str
+
+
+class Templates:
+    """Phrasings by kind of edit, read from a YAML file; raises `InputError` for kinds or places that are missing."""
+
+    def __init__(self, path: str | Path = TEMPLATES) -> None:
+        try:
+            found = yaml.safe_load(records.read_text(path))
+        except yaml.YAMLError as error:
+            raise InputError(f"{path} is not valid YAML ({' '.join(str(error).split())}).") from None
+        if not isinstance(found, dict) or set(found) != set(KINDS):
+            raise InputError(f"{path} must map {', '.join(KINDS)} to lists of phrasings, and nothing else.")
+        self.phrasings: Mapping[str, Sequence[str]] = {
+            kind: records.strings(found[kind], kind, str(path)) for kind in KINDS
+        }
+        for kind, texts in self.phrasings.items():
+            lacking = [
+                text for text in texts if not any(f"{{{place}}}" in text for place in _PLACES[kind].split())
+            ]
+            if lacking or not texts:
+                raise InputError(
+                    f"{path}: {kind} {(lacking or ['has none'])[0]!r} lacks all of {_PLACES[kind]}."
+                )
+
+    def say(self, kind: str, rng: random.Random, **words: str) -> str:
+        """One of the kind's phrasings with these words."""
+        return rng.choice(self.phrasings[kind]).format(**words)
+
+
+def edit_caption(
+    caption: str, kind: str, vocabulary: Vocabulary, templates: Templates, rng: random.Random
+) -> EditedCaption | None:
+    """The caption with one random edit of the kind; None where it offers nothing to edit so."""
+    phrases = parse_phrases(caption)
+    if not phrases:
+        return None
+    makers = {"replace": _replace, "attribute": _attribute, "add": _add, "remove": _remove, "count": _count}
+    edited = makers[kind](caption, phrases, vocabulary, templates, rng)
+    return edited if edited is not None and edited.caption.lower() != caption.lower() else None
+
+
+def _replace(
+    caption: str, phrases: Sequence[Phrase], vocabulary: Vocabulary, templates: Templates, rng: random.Random
+) -> EditedCaption | None:
+    known = vocabulary.substitutes[NOUN]
+    choices = [phrase for phrase in phrases if phrase.noun in known]
+    if not choices:
+        return None
+    phrase = rng.choice(choices)
+    new = _same_number(rng.choice(known[phrase.noun]), phrase.noun)
+    target = _exchanged(caption, phrase.noun, new)
+    return _edited(templates.say("replace", rng, old=f"the {phrase.noun}", new=_some(new)), target)
+
+
+def _attribute(
+    caption: str, phrases: Sequence[Phrase], vocabulary: Vocabulary, templates: Templates, rng: random.Random
+) -> EditedCaption | None:
+    known = vocabulary.substitutes[ATTRIBUTE]
+    choices = [(phrase, word) for phrase in phrases for word in phrase.attributes if word in known]
+    if not choices:
+        return None
+    phrase, old = rng.choice(choices)
+    new = rng.choice(known[old])
+    target = _exchanged(caption, old, new)
+    return _edited(templates.say("attribute", rng, noun=phrase.noun, old=old, new=new), target)
+
+
+def _add(
+    caption: str, phrases: Sequence[Phrase], vocabulary: Vocabulary, templates: Templates, rng: random.Random
+) -> EditedCaption | None:
+    present = {phrase.noun for phrase in phrases}
+    known = vocabulary.substitutes[NOUN]
+    near = [word for phrase in phrases for word in known.get(phrase.noun, ()) if word not in present]
+    if not near:
+        return None
+    new = _some(rng.choice(near))
+    return EditedCaption(templates.say("add", rng, new=new), f"{caption.rstrip().rstrip('.')} and {new}")
+
+
+def _remove(
+    caption: str, phrases: Sequence[Phrase], vocabulary: Vocabulary, templates: Templates, rng: random.Random
+) -> EditedCaption | None:
+    """Takes away what "and" or "with" joins to the rest, with its article and attributes."""
+    found = [(phrase, _joined(caption, phrase)) for phrase in phrases[1:]]
+    choices = [(phrase, place) for phrase, place in found if place is not None]
+    if not choices:
+        return None
+    phrase, place = rng.choice(choices)
+    target = " ".join((caption[: place.start()] + caption[place.end() :]).split())
+    return EditedCaption(templates.say("remove", rng, old=f"the {phrase.noun}"), target)
+
+
+def _count(
+    caption: str, phrases: Sequence[Phrase], vocabulary: Vocabulary, templates: Templates, rng: random.Random
+) -> EditedCaption | None:
+    """Gives one or several of a thing another number, from two to five."""
+    found = [(phrase, _counted(caption, phrase)) for phrase in phrases]
+    choices = [(phrase, place) for phrase, place in found if place is not None]
+    if not choices:
+        return None
+    phrase, place = rng.choice(choices)
+    number = rng.choice([word for word in _NUMBERS[:4] if word != place["number"].lower()])
+    several = place["number"].lower() in _NUMBERS
+    nouns = phrase.noun if several else plural(phrase.noun)
+    changed = f"{number}{place['between']}{nouns}"
+    target = caption[: place.start()] + changed + caption[place.end() :]
+    return EditedCaption(templates.say("count", rng, number=number, nouns=nouns, noun=phrase.noun), target)
+
+
+def _joined(caption: str, phrase: Phrase) -> re.Match[str] | None:
+    attributes = "".join(rf"{re.escape(word)}\s+" for word in phrase.attributes)
+    determiner = rf"(?:(?:{_ONE}|the|some|its|his|her|their|{_MANY})\s+)?"
+    return re.search(
+        rf"\s+(?:and|with)\s+{determiner}{attributes}{re.escape(phrase.noun)}\b", caption, re.IGNORECASE
+    )
+
+
+def _counted(caption: str, phrase: Phrase) -> re.Match[str] | None:
+    attributes = r"\s+".join(re.escape(word) for word in phrase.attributes)
+    between = rf"(?P<between>\s+{attributes}{chr(92)}s+)" if attributes else r"(?P<between>\s+)"
+    pattern = rf"\b(?P<number>{_ONE}|{_MANY}){between}{re.escape(phrase.noun)}\b"
+    return re.search(pattern, caption, re.IGNORECASE)
+
+
+def _exchanged(caption: str, old: str, new: str) -> str | None:
+    """The caption with the first whole word `old` exchanged, and its article made to fit; None if it is not there."""
+    place = re.search(rf"(?P<article>\b(?:a|an)\s+)?\b{re.escape(old)}\b", caption, re.IGNORECASE)
+    if place is None:
+        return None
+    article = place["article"]
+    fitting = "" if article is None else _fitting(article.split()[0], new) + " "
+    return caption[: place.start()] + fitting + new + caption[place.end() :]
+
+
+def _edited(condition: str, target: str | None) -> EditedCaption | None:
+    return None if target is None else EditedCaption(condition, target)
+
+
+def _some(noun: str) -> str:
+    """The noun with an article, where it is one thing: "an apple", "apples"."""
+    return noun if _is_plural(noun) else f"{_fitting('a', noun)} {noun}"
+
+
+def _fitting(article: str, following: str) -> str:
+    fitting = "an" if following[:1].lower() in tuple("aeiou") else "a"
+    return fitting.capitalize() if article[0].isupper() else fitting
+
+
+def _is_plural(noun: str) -> bool:
+    return noun.endswith("s") and not noun.endswith(("ss", "us", "is"))
+
+
+def _same_number(new: str, old: str) -> str:
+    return plural(new) if _is_plural(old) and not _is_plural(new) else new
+
+
+def plural(noun: str) -> str:
+    """The regular plural: boxes, berries, dogs; what ends like a plural stays."""
+    if _is_plural(noun):
+        return noun
+    if noun.endswith(("s", "x", "z", "ch", "sh")):
+        return f"{noun}es"
+    return f"{noun[:-1]}ies" if noun.endswith("y") and noun[-2:-1] not in tuple("aeiou") else f"{noun}s"
