@@ -10,8 +10,9 @@ def build_parser() -> argparse.ArgumentParser:
     """The options of `mmret triplets`."""
     parser = argparse.ArgumentParser(
         prog="mmret triplets",
-        description="Make text triplets (reference caption, condition, target caption) by rule: keywords are replaced by "
-        "others of the corpus at a chosen similarity, added, removed, counted. A killed run goes on where it stopped.",
+        description="Make text triplets (reference caption, condition, target caption) by rule: keywords are "
+        "replaced by others of the corpus at a chosen similarity, added, removed, counted. A killed run goes on where "
+        "it stopped.",
     )
     parser.add_argument(
         "captions", help=".txt (one a line), .jsonl or .json with caption or captions; or miniature"
@@ -42,11 +43,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     templates, band = Templates(source), tuple(options.band)
     backbone = load_backbone(options.backbone, device=options.device)
     vocabulary = read_vocabulary(_captions(options), backbone, band, least=options.least)
-    found = {
-        kind: f"{len(words):,} of {len(vocabulary.counts[kind]):,}"
-        for kind, words in vocabulary.substitutes.items()
-    }
-    print(f"words with substitutes: {', '.join(f'{kind}s {share}' for kind, share in found.items())}")
+    found = (
+        f"{kind}s {len(vocabulary.substitutes[kind]):,} of {len(known):,}"
+        for kind, known in vocabulary.counts.items()
+    )
+    print(f"words with substitutes: {', '.join(found)}")
     settings = {
         "captions": options.captions,
         "backbone": backbone.fingerprint(),

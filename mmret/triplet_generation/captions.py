@@ -11,8 +11,8 @@ from mmret.errors import InputError
 def stream_captions(path: str | Path) -> Iterator[str]:
     """The captions of a file, in order, blank ones included so that rows keep their numbers.
 
-    `.txt`: one a line. `.jsonl`: objects with `caption`, or `captions` (a list), one a line. Both are read line by line. Any
-    other name: a JSON list of such objects or of texts, read whole.
+    `.txt`: one a line. `.jsonl`: objects with `caption`, or `captions` (a list), one a line. Both are read line by
+    line. Any other name: a JSON list of such objects or of texts, read whole.
 
     Raises:
         InputError: the file is missing or malformed; the sentence names the line.

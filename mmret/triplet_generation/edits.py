@@ -81,7 +81,7 @@ def _replace(
     if not choices:
         return None
     phrase = rng.choice(choices)
-    new = _same_number(rng.choice(known[phrase.noun]), phrase.noun)
+    new = _same_number(phrase.noun, known[phrase.noun], rng)
     target = _exchanged(caption, phrase.noun, new)
     return _edited(templates.say("replace", rng, old=f"the {phrase.noun}", new=_some(new)), target)
 
@@ -184,8 +184,11 @@ def _is_plural(noun: str) -> bool:
     return noun.endswith("s") and not noun.endswith(("ss", "us", "is"))
 
 
-def _same_number(new: str, old: str) -> str:
-    return plural(new) if _is_plural(old) and not _is_plural(new) else new
+def _same_number(old: str, substitutes: Sequence[str], rng: random.Random) -> str:
+    """A substitute in the number of what it replaces: singular for singular where there is one, else in the plural."""
+    if _is_plural(old):
+        return plural(rng.choice(substitutes))
+    return rng.choice([word for word in substitutes if not _is_plural(word)] or substitutes)
 
 
 def plural(noun: str) -> str:

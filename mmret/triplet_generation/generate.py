@@ -48,9 +48,10 @@ class Generated:
 
     def __str__(self) -> str:
         shares = ", ".join(f"{kind} {self.kinds[kind]:,}" for kind in KINDS)
+        speed = self.captions / max(self.seconds, 1e-9)
         return (
-            f"{self.triplets:,} triplets of {self.captions:,} captions ({shares}); {self.unedited:,} captions offer nothing "
-            f"to edit, {self.repeated:,} triplets repeat others; {self.captions / max(self.seconds, 1e-9):,.0f} captions/s"
+            f"{self.triplets:,} triplets of {self.captions:,} captions ({shares}); {self.unedited:,} captions offer "
+            f"nothing to edit, {self.repeated:,} triplets repeat others; {speed:,.0f} captions/s"
         )
 
 

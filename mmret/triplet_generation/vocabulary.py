@@ -59,12 +59,17 @@ def read_vocabulary(
         for phrase in parse_phrases(caption):
             counts[NOUN][phrase.noun] += 1
             counts[ATTRIBUTE].update(phrase.attributes)
-    kept = {kind: _frequent(found, least, most) for kind, found in counts.items()}
+    # "pink" may stand as a noun where a caption ends with it: a word belongs to the kind that it mostly is.
+    mostly = {
+        kind: Counter({word: count for word, count in counts[kind].items() if count >= counts[other][word]})
+        for kind, other in ((NOUN, ATTRIBUTE), (ATTRIBUTE, NOUN))
+    }
+    kept = {kind: _frequent(found, least, most) for kind, found in mostly.items()}
     substitutes = {kind: _substitutes(list(words), backbone, band) for kind, words in kept.items()}
     if not any(substitutes.values()):
         raise InputError(
-            f"no two of {sum(map(len, kept.values())):,} words have a similarity from {low:g} to {high:g}; widen the band "
-            "or give more captions."
+            f"no two of {sum(map(len, kept.values())):,} words have a similarity from {low:g} to {high:g}; widen the "
+            "band or give more captions."
         )
     return Vocabulary(kept, substitutes)
 
