@@ -58,6 +58,8 @@ def test_the_memory_of_a_command_is_that_of_all_its_processes(bench):
         ("encode", ["--repeats", "1"], 1),
         ("oti", ["--repeats", "1"], 1),
         ("evaluate", ["--repeats", "1", "--composed", "20"], 4),
+        ("rtd", ["--repeats", "1"], 3),
+        ("triplets", [], 1),
         ("demo", [], 1),
     ],
 )
