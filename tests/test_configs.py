@@ -18,10 +18,10 @@ from mmret.backbones.pretraining import save_backbone, trainable_backbone
 from mmret.cli import main
 from mmret.composition import MappingNetwork, save_phi
 from mmret.data.records import write_json_lines
-from mmret.methods import SEARLE, Combiner, ContrastivePretraining, LinCIR, Pic2Word, ZeroShotCIR
+from mmret.methods import RTD, SEARLE, Combiner, ContrastivePretraining, LinCIR, Pic2Word, ZeroShotCIR
 from mmret.tables.load import load_spec
 
-MODULES = (Combiner, ContrastivePretraining, LinCIR, Pic2Word, SEARLE, ZeroShotCIR)
+MODULES = (RTD, SEARLE, Combiner, ContrastivePretraining, LinCIR, Pic2Word, ZeroShotCIR)
 STEPS = ("training_step", "validation_step", "test_step")
 CONFIGS = Path(__file__).parents[1] / "configs"
 TABLES = sorted(CONFIGS.glob("tables/**/*.yaml"))
@@ -60,6 +60,13 @@ def write_world() -> None:
     )
     backbone = trainable_backbone("miniature-clip", from_scratch=True)
     save_backbone(backbone, Path("runs/emoji/clip/backbone"))
+    triplets = [
+        {"caption": f"all {old}", "edit": f"make it {new}", "output": f"all {new} of {old}"}
+        for old in splits
+        for new in splits
+        if old != new
+    ]
+    write_json_lines(Path("data/emoji/triplets.jsonl"), triplets)
     for study in ("emoji", "miniature"):
         Path(f"runs/{study}/lincir").mkdir(parents=True)
         phi = MappingNetwork(backbone.spec.width, 8, backbone.token_width)
@@ -82,14 +89,25 @@ SUBSTITUTES = [
 ]
 """For the papers' configurations: a small backbone and a small folder stand in for theirs."""
 INVERSION = ["--data.inversion.steps=2"]
+RTD_SUBSTITUTES = [
+    *SMALL,
+    "--model.backbone=runs/emoji/clip/backbone",
+    "--model.phi=runs/emoji/lincir/phi.safetensors",
+    "--data.source=data/emoji/triplets.jsonl",
+    "--trainer.precision=32-true",
+    "--trainer.devices=1",
+    "--trainer.strategy=auto",
+]
 TRIALS = {
     "emoji/clip.yaml": Trial("fit", [*SMALL, "--data.num_workers=0"]),
     "emoji/lincir.yaml": Trial("fit", SMALL),
+    "emoji/rtd.yaml": Trial("fit", SMALL),
     "emoji/zero_shot.yaml": Trial("test", []),
     "miniature/clip.yaml": Trial("fit", [*SMALL, "--data.pairs=8", "--data.num_workers=0"]),
     "miniature/combiner.yaml": Trial("fit", [*SMALL, "--data.pairs=40", "--data.triplets=4"]),
     "miniature/lincir.yaml": Trial("fit", [*SMALL, "--data.captions=8"]),
     "miniature/pic2word.yaml": Trial("fit", [*SMALL, "--data.images=8"]),
+    "miniature/rtd.yaml": Trial("fit", [*SMALL, "--data.triplets=12"]),
     "miniature/searle.yaml": Trial("fit", [*SMALL, *INVERSION, "--data.images=8"]),
     "pic2word/clip-vit-l-14.yaml": Trial("fit", [*SUBSTITUTES, "--data.num_workers=0"]),
     "searle/clip-vit-b-32.yaml": Trial("fit", [*SUBSTITUTES, *INVERSION]),
@@ -98,6 +116,11 @@ TRIALS = {
     "lincir/vit-bigg-14-laion2b-s39b-b160k.yaml": Trial("fit", SUBSTITUTES),
     "lincir/vit-h-14-laion2b-s32b-b79k.yaml": Trial("fit", SUBSTITUTES),
     "miniature/zero_shot.yaml": Trial("test", ["--data.benchmark=folder:data/emoji"]),
+    **{
+        f"rtd/{method}-{backbone}.yaml": Trial("fit", RTD_SUBSTITUTES)
+        for method in ("lincir", "pic2word", "searle")
+        for backbone in ("clip-vit-b-32", "clip-vit-l-14")
+    },
 }
 
 
