@@ -9,7 +9,10 @@ import pytest
 import torch
 
 from mmret.backbones import load_backbone
+from mmret.backbones.text_tower import load_text_encoder, save_text_encoder, trainable_text_tower
 from mmret.composition import PDV, ComposedFeatures, composer_from_spec
+from mmret.composition.phi import MappingNetwork
+from mmret.composition.phi_files import save_phi
 from mmret.composition.word_files import PseudoWords
 from mmret.corridor import compose, query_vectors, rank_queries
 from mmret.data.annotated_folder import load_annotated_folder
@@ -177,6 +180,96 @@ def test_a_cell_finds_its_pseudo_words_once(tmp_path: Path, monkeypatch: pytest.
     wrong = {"name": "oti", "words": {"invert": {"stepps": 2}}}
     with pytest.raises(InputError, match="OTI has no stepps"):
         run_cell(request(tmp_path, method=wrong))
+
+
+def tuned_encoder(root: Path) -> str:
+    """A text encoder of the toy backbone that differs from it."""
+    tower = trainable_text_tower(load_backbone(str(root / "clip")))
+    with torch.no_grad():
+        for parameter in tower.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    save_text_encoder(tower, root / "text.safetensors", {})
+    return str(root / "text.safetensors")
+
+
+def test_a_tuned_text_encoder_encodes_the_queries_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_backbone(tmp_path / "clip")
+    write_world(tmp_path / "world")
+    run_cell(request(tmp_path))
+    tuned = {"file": tuned_encoder(tmp_path)}
+    backbone = load_backbone(str(tmp_path / "clip"))
+    monkeypatch.setattr(type(backbone), "encode_images", None)  # the stores of images stay valid
+    outcome = run_cell(request(tmp_path, row="rtd", text_encoder=tuned))
+    item = encode_benchmark(
+        backbone, load_annotated_folder(tmp_path / "world", "test"), tmp_path / "tables" / "stores"
+    )
+    vectors = query_vectors(
+        compose(load_text_encoder(backbone, tuned["file"]), item, composer_from_spec("text-only"))
+    )
+    run = Run.load(outcome.facts["run"])
+    assert np.allclose(np.sort(run.scores), np.sort(rank_queries(vectors, item).run.scores), atol=1e-6)
+    assert outcome.config["text_encoder"] == tuned
+
+
+@pytest.mark.parametrize("reference", ["tuned", "frozen"])
+def test_pdv_takes_the_reference_text_of_the_encoder_that_is_asked_for(
+    tmp_path: Path, reference: str
+) -> None:
+    write_backbone(tmp_path / "clip")
+    write_world(tmp_path / "world")
+    method = {"name": "caption-edit", "captions": CAPTIONS}
+    tuned = {"file": tuned_encoder(tmp_path), "reference": reference}
+    cell = request(
+        tmp_path, row="rtd", method=method, text_encoder=tuned, pdv={"alpha_text": 2.0, "beta": 0.7}
+    )
+    run = Run.load(run_cell(cell).facts["run"])
+    backbone = load_backbone(str(tmp_path / "clip"))
+    item = encode_benchmark(backbone, load_annotated_folder(tmp_path / "world", "test"))
+    tower, composer = load_text_encoder(backbone, tuned["file"]), composer_from_spec(method)
+    by_tower, by_backbone = (compose(encoder, item, composer) for encoder in (tower, backbone))
+    assert not torch.allclose(by_tower.reference_text, by_backbone.reference_text)
+    own = by_tower if reference == "tuned" else by_backbone
+    features = replace(by_tower, reference_text=own.reference_text)
+    wanted = rank_queries(query_vectors(features, PDV(alpha_text=2.0, beta=0.7)), item).run
+    assert np.allclose(run.scores, wanted.scores, atol=1e-6)
+
+
+def test_a_text_encoder_has_no_reference_text_of_a_method_without_one(tmp_path: Path) -> None:
+    write_backbone(tmp_path / "clip")
+    write_world(tmp_path / "world")
+    tuned = {"file": tuned_encoder(tmp_path), "reference": "frozen"}
+    with pytest.raises(InputError, match="text-only has no T_ref"):
+        run_cell(request(tmp_path, text_encoder=tuned))
+    with pytest.raises(InputError, match="text-only has no φ: give 'phi'"):
+        run_cell(request(tmp_path, text_encoder={"train": {"config": ["a.yaml"]}}))
+
+
+@pytest.mark.multiprocess
+def test_a_cell_trains_its_text_encoder_from_its_phi(tmp_path: Path) -> None:
+    write_backbone(tmp_path / "clip")
+    write_world(tmp_path / "world")
+    save_phi(MappingNetwork(16, 8, 16), tmp_path / "phi.safetensors")
+    triplets = [{"caption": f"a {row}", "edit": f"say {row}", "output": f"b {row}"} for row in range(12)]
+    (tmp_path / "t.json").write_text(json.dumps(triplets))
+    config = tmp_path / "rtd.yaml"
+    config.write_text(
+        "model: {class_path: mmret.methods.RTD, init_args: {backbone: unset, phi: unset}}\n"
+        "data: {class_path: mmret.data.triplets_datamodule.TextTripletsDataModule, init_args: "
+        f"{{source: '{tmp_path / 't.json'}', batch_size: 3, held_out: 3}}}}\n"
+        "trainer: {accelerator: cpu, max_steps: 2, logger: false, enable_progress_bar: false}\n"
+    )
+    method = {"name": "pseudo-word", "phi": str(tmp_path / "phi.safetensors")}
+    described = {"backbone": "b", "train": None, "seed": 0, "files": {}, "method": method,
+                 "text_encoder": {"train": {"config": "c"}}}  # fmt: skip
+    cell = request(tmp_path, row="rtd", method=method, text_encoder={"train": {"config": [str(config)]}},
+                   description=described)  # fmt: skip
+    outcome = run_cell(cell)
+    file = Path(outcome.facts["text_training"]) / "text_encoder.safetensors"
+    stamp = file.stat().st_mtime_ns
+    assert run_cell(cell).per_query["mrr@3"].tolist() == outcome.per_query["mrr@3"].tolist()
+    assert file.stat().st_mtime_ns == stamp
 
 
 @pytest.mark.multiprocess

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mmret.backbones import load_backbone
 from mmret.backbones.base import Backbone
+from mmret.backbones.text_tower import load_text_encoder
 from mmret.composition import PDV, Composer, composer_from_spec
 from mmret.composition.scores import Composed, NeedsGallery, columns, with_columns
 from mmret.composition.scoring import Transform, scoring_from_spec
@@ -38,6 +39,7 @@ class ZeroShotCIR(LightningModule):
         pdv: PDV's knobs (`{alpha_text: 1.2, alpha_image: auto, beta: 0.75}`); None: the base method.
         scoring: A scoring instead of PDV, such as `{name: seize, preset: circo}`.
         depth: Ranks kept of each query.
+        text_encoder: File of a tuned text encoder (`RTD`), for the queries' texts; None: the backbone's.
 
     Logs every metric of the benchmark as `test/<metric>`; `ranked` holds the run and the evaluation afterwards.
     """
@@ -49,12 +51,14 @@ class ZeroShotCIR(LightningModule):
         pdv: dict[str, float | str] | None = None,
         scoring: dict[str, Any] | None = None,
         depth: int = 50,
+        text_encoder: str | None = None,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
         if pdv is not None and scoring is not None:
             raise InputError("ZeroShotCIR was given a pdv and a scoring; both act on the three features.")
         self.backbone: Backbone | None = None
+        self.texts: Backbone | None = None
         self.composer: Composer | None = None
         self.transform: Transform | None = PDV.from_spec(pdv) if pdv is not None else None
         if scoring is not None:
@@ -66,6 +70,8 @@ class ZeroShotCIR(LightningModule):
         if self.backbone is None:
             preprocess = self._benchmark().protocol.preprocess
             self.backbone = load_backbone(self.hparams["backbone"], preprocess=preprocess)
+            tuned = self.hparams["text_encoder"]
+            self.texts = self.backbone if tuned is None else load_text_encoder(self.backbone, tuned)
             self.composer = composer_from_spec(self.hparams["composer"])
 
     def on_test_epoch_start(self) -> None:
@@ -123,8 +129,8 @@ class ZeroShotCIR(LightningModule):
         return with_columns(self._queries[0][1], tensors)
 
     def _compose(self, positions: list[int]) -> Composed:
-        assert self.composer is not None and self.backbone is not None, "configure_model has not run"
-        return self.composer(self.backbone, self._gathered_images().batch(positions))
+        assert self.composer is not None and self.texts is not None, "configure_model has not run"
+        return self.composer(self.texts, self._gathered_images().batch(positions))
 
     def _gather(self, parts: list[tuple[Tensor, Tensor]], count: int) -> NDArray[np.float32]:
         """Rows [count, …] of all devices in the order of their positions."""

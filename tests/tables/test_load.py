@@ -61,6 +61,28 @@ def test_shipped_weights_take_the_place_of_training(tmp_path: Path) -> None:
         write_spec(tmp_path, rows=[{**rows[0], "shipped": "phi.safetensors"}])
 
 
+def test_a_text_encoder_is_a_file_or_trained_and_handed_on(tmp_path: Path) -> None:
+    rows = [
+        {"name": "a", "method": "text-only", "text_encoder": "text.safetensors"},
+        {"name": "b", "method": "text-only",
+         "text_encoder": {"train": {"config": "a.yaml"}, "phi": {"config": "b.yaml"}}},
+        {"name": "c", "base": "b"},
+    ]  # fmt: skip
+    spec = write_spec(tmp_path, rows=rows, seeds=2, claims=[])
+    assert spec.row("a").text_encoder == {"file": "text.safetensors"}
+    assert spec.row("c").text_encoder == spec.row("b").text_encoder
+    assert [spec.seeds_of(row) for row in spec.rows] == [(0,), (0, 1), (0, 1)]
+    for wrong, message in (
+        ({}, "'file' or 'train'"),
+        ({"file": "a", "train": {"config": "b"}}, "'file' or 'train'"),
+        ({"file": "a", "reference": "none"}, "tuned or frozen"),
+        ({"file": "a", "epochs": 3}, "unknown key 'epochs'"),
+        ({"train": {"max_steps": 3}}, "with a 'config'"),
+    ):
+        with pytest.raises(InputError, match=message):
+            write_spec(tmp_path, rows=[{**rows[0], "text_encoder": wrong}])
+
+
 def test_metrics_and_published_numbers_are_spelled_one_way(tmp_path: Path) -> None:
     rows = [{"name": "a", "method": "text-only", "published": {"map@5 (÷ min)": 9}, "mark": "S"}]
     spec = write_spec(tmp_path, rows=rows, metrics=["map@5 (÷ min)"])
