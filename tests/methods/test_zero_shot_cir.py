@@ -3,9 +3,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from lightning.pytorch import Trainer
 
 from mmret.backbones import load_backbone
+from mmret.backbones.text_tower import save_text_encoder, trainable_text_tower
 from mmret.composition import MappingNetwork, PseudoWord, composer_from_spec, save_phi
 from mmret.composition.pdv import PDV
 from mmret.composition.scoring import scoring_from_spec
@@ -54,6 +56,28 @@ def test_lightning_gives_what_the_experiment_gives(
     assert metrics == pytest.approx(
         {f"test/{name}": value for name, value in wanted.evaluation.means.items()}
     )
+
+
+def test_a_tuned_text_encoder_encodes_the_queries(
+    backbone_folder: Path, world_folder: Path, phi_file: Path, tmp_path: Path
+) -> None:
+    tower = trainable_text_tower(load_backbone(str(backbone_folder)))
+    with torch.no_grad():
+        for parameter in tower.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    save_text_encoder(tower, tmp_path / "text.safetensors", {})
+    composer = {"name": "pseudo-word", "phi": str(phi_file)}
+    module = ZeroShotCIR(str(backbone_folder), composer, text_encoder=str(tmp_path / "text.safetensors"))
+    run_test(module, world_folder)
+    assert module.ranked is not None
+    backbone = load_backbone(str(backbone_folder))
+    encoded = encode_benchmark(backbone, load_annotated_folder(world_folder, "test"))
+    tuned, plain = (
+        rank_queries(query_vectors(compose(encoder, encoded, PseudoWord(str(phi_file)))), encoded).run.scores
+        for encoder in (tower.freeze(), backbone)
+    )
+    assert np.allclose(module.ranked.run.scores, tuned, atol=1e-6)
+    assert not np.allclose(tuned, plain, atol=1e-3)
 
 
 NUMBERS = ("one", "two", "three")
