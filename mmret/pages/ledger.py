@@ -81,8 +81,9 @@ class Ledger:
             offset = self._journal.seek(0, 2)
             for record in records:
                 line = json.dumps(record, ensure_ascii=False).encode() + b"\n"
+                entry = _entry(record, offset, in_journal=True)
                 self._journal.write(line)
-                self.entries[record["id"]] = _entry(record, offset, in_journal=True)
+                self.entries[record["id"]] = entry
                 offset += len(line)
             self._journal.flush()
         except OSError as error:

@@ -49,10 +49,14 @@ def load_pdf(path: Path, password: str | None = None) -> pypdfium2.PdfDocument:
         PageError: missing, unreadable, empty, not a PDF, truncated, damaged, encrypted, wrong password.
     """
     _require_whole(path, require_file(path).st_size)
-    try:
-        document = pypdfium2.PdfDocument(path, password=password)
-    except pypdfium2.PdfiumError as error:
-        raise _refusal(path, error.err_code, password) from error
+    # Not by PdfDocument(path): of a file without pages that reports the error of an earlier file.
+    handle = pdfium.FPDF_LoadDocument(os.fsencode(path) + b"\0", (password or "").encode() + b"\0")
+    if not handle:
+        raise _refusal(path, pdfium.FPDF_GetLastError(), password)
+    document = pypdfium2.PdfDocument(handle)
+    if len(document) < 1:
+        document.close()
+        raise _refusal(path, None, password)
     document.init_forms()  # or filled-in fields would not be drawn
     return document
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from PIL import Image
 
-from mmret.atomic import atomic_write
+from mmret.atomic import TEMPORARY_SUFFIX, atomic_write
 from mmret.errors import InputError
 from mmret.pages.documents import MANIFEST, Document, Kind, Listing, Passwords, page_id, split_page_id
 from mmret.pages.failures import PageError, write_failures
@@ -111,6 +111,8 @@ def render_documents(
         raise InputError(f"pages of {listing.root} cannot be written into the folder itself; name another.")
     job = Rendering(settings or RenderSettings(), out)
     with Ledger(out / MANIFEST) as manifest:
+        for left_by_a_kill in out.rglob(f".[0-9]*{TEMPORARY_SUFFIX}"):
+            left_by_a_kill.unlink(missing_ok=True)
         outcome = process(
             job,
             listing,
