@@ -6,17 +6,15 @@
 Both get the same pages of the same files in the same chunks of eight, and the same number of processes, which are
 started and warmed before the clock runs; all are measured in turn in each repeat. *pdf2image* is called as its users
 call it, `convert_from_path(first_page, last_page)`, with a `pdftoppm` of its own in every process. Rates are medians
-with their range, ratios are taken within the repeats. Memory is the sum over all processes of `mmret pages render`
-of their proportional share (PSS), sampled twenty times a second; growth is the peak less what the command holds before
-it starts its first process.
+with their range, ratios are taken within the repeats. Memory is what all processes of `mmret pages render` hold together at
+their peak, interpreters and libraries included, as `bench/demo.py` measures it; what a hundred times as many pages add
+to it is its growth.
 """
 
 import argparse
 import os
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -28,6 +26,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pdf2image
+from demo import measured
 from measuring import interleaved, machine, spread, table_head, table_row
 from PIL import Image
 
@@ -136,52 +135,9 @@ def memory(files: Sequence[Path], pages: int, processes: int) -> None:
         docs, out = Path(folder, "docs"), Path(folder, "out")
         docs.mkdir()
         count = corpus(docs, files, pages)
-        size = f"--dpi={LOW_DPI}"
-        command = ["-m", "mmret", "pages", "render", str(docs), "--out", str(out), size]
-        started = time.perf_counter()
-        with subprocess.Popen(
-            [sys.executable, *command, f"--workers={processes}"],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-        ) as run:
-            before, peak = watch(run)
-        seconds = time.perf_counter() - started
-        assert run.returncode == 0, f"exit status {run.returncode}"
-    growth = (peak - before) / 1e6
-    print(
-        f"\n{count:,} pages at {LOW_DPI} dpi to PNG, {processes} processes: {count / seconds:.0f} pages/s; all "
-        f"processes together at most {peak / 1e6:.0f} MB, {growth:.0f} MB over the {before / 1e6:.0f} MB at the start."
-    )
-
-
-def watch(run: "subprocess.Popen[bytes]") -> tuple[int, int]:
-    """Bytes that a command held last before it had children, and at most with all of them, while it runs."""
-    before = peak = 0
-    while run.poll() is None:
-        members = tree(run.pid)
-        held = sum(map(proportional_share, members))
-        before = held if len(members) == 1 and not peak else before
-        peak = max(peak, held) if len(members) > 1 else peak
-        time.sleep(0.05)
-    return before, peak
-
-
-def tree(pid: int) -> list[int]:
-    """A process and all below it."""
-    try:
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    except OSError:
-        return []
-    return [pid, *(member for child in children for member in tree(int(child)))]
-
-
-def proportional_share(pid: int) -> int:
-    """Bytes of a process, those that it shares counted by its share; 0 when it has ended."""
-    try:
-        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    except OSError:
-        return 0
-    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("Pss:")), 0)
+        options = ["--out", str(out), "--dpi", str(LOW_DPI), "--workers", str(processes)]
+        usage = measured([sys.executable, "-m", "mmret", "pages", "render", str(docs), *options])
+    print(table_row(f"{count:,}", f"{count / usage.seconds:.0f}", f"{usage.together_mb:.0f}"), flush=True)
 
 
 def generated(folder: Path, pages: int) -> Path:
@@ -209,7 +165,12 @@ def main() -> None:
         print(machine("pypdfium2", "pdf2image", "pillow"))
         speed(files, pages, options.processes, repeats)
         if Path("/proc/self/smaps_rollup").exists():
-            memory(manuals, many, options.processes)
+            print(
+                f"\nPNG at {LOW_DPI} dpi of {len(manuals)} files, again and again, {options.processes} processes:\n"
+            )
+            print(table_head("pages, at least the first file whole", "pages/s", "peak MB, all processes"))
+            for count in (many // 100, many):
+                memory(manuals, count, options.processes)
 
 
 if __name__ == "__main__":
