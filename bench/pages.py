@@ -6,9 +6,9 @@
 Both get the same pages of the same files in the same chunks of eight, and the same number of processes, which are
 started and warmed before the clock runs; all are measured in turn in each repeat. *pdf2image* is called as its users
 call it, `convert_from_path(first_page, last_page)`, with a `pdftoppm` of its own in every process. Rates are medians
-with their range, ratios are taken within the repeats. Memory is what all processes of `mmret pages render` hold together at
-their peak, interpreters and libraries included, as `bench/demo.py` measures it; what a hundred times as many pages add
-to it is its growth.
+with their range, ratios are taken within the repeats. Memory is what all processes of `mmret pages render` hold
+together at their peak, interpreters and libraries included, as `bench/demo.py` measures it; what a hundred times as
+many pages add to it is its growth.
 """
 
 import argparse
