@@ -38,6 +38,7 @@ COMMANDS: Final[dict[str, Command]] = {
     "caption": Command("describe references and edits with a local VLM", "mmret.commands.captioning:main"),
     "score": Command("score any run: ours, TREC's, or a server's file", "mmret.commands.score:main"),
     "data": Command("list the published benchmarks; check a copy on disk", "mmret.commands.data:main"),
+    "pages": Command("page images, texts and outlines of a folder of PDFs", "mmret.commands.pages:main"),
     "demo": Command("the whole corridor on a generated benchmark, with a report", "mmret.demo:main"),
     "miniature": Command("check the miniature CLIP against its record", "mmret.commands.miniature:main"),
 }

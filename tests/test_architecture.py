@@ -26,6 +26,7 @@ DIRECTIONS["retrieval"] = {"errors", "atomic"}
 DIRECTIONS["backbones"] = {"errors", "atomic"}
 DIRECTIONS["composition"] = {"errors", "atomic", "triples", "backbones.prompt"}
 DIRECTIONS["data"] = {"errors", "atomic", "triples", "backbones.prompt"}
+DIRECTIONS["pages"] = {"errors", "atomic", "data"}
 DIRECTIONS["data.datamodules"] = DIRECTIONS["data.mined_datamodule"] = {"errors", "backbones", "data"}
 DIRECTIONS["data.triplets_datamodule"] = DIRECTIONS["data.datamodules"]
 DIRECTIONS["probes"] = DIRECTIONS["data.datamodules"]
@@ -58,7 +59,7 @@ DIRECTIONS["experiment"] = {
 }
 DIRECTIONS["experiment"] |= DIRECTIONS["pdv_choice"]
 DIRECTIONS["cell_training"] = {"errors", "backbones", "composition", "tables.cells"}
-DIRECTIONS["experiment"] |= {"cell_training"}
+DIRECTIONS["experiment"] |= {"cell_training", "pages"}
 DIRECTIONS["methods"] = {"experiment", *DIRECTIONS["experiment"]}
 _SHOWN = {"tables", "display", "explore", "figures", "templates", "report"}
 DIRECTIONS |= dict.fromkeys(_SHOWN, _SHOWN | DIRECTIONS["methods"])

@@ -1,4 +1,5 @@
 import os
+import shutil
 import subprocess
 import sys
 from importlib import import_module
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 BENCH = Path(__file__).parents[1] / "bench"
+needs_poppler = pytest.mark.skipif(shutil.which("pdftoppm") is None, reason="poppler is not installed")
 
 # Holds 60 MB, has a child that holds 60 MB of its own, and waits until both were seen.
 HUNGRY = """
@@ -60,6 +62,7 @@ def test_the_memory_of_a_command_is_that_of_all_its_processes(bench):
         ("evaluate", ["--repeats", "1", "--composed", "20"], 4),
         ("rtd", ["--repeats", "1"], 3),
         ("triplets", [], 1),
+        pytest.param("pages", [], 4, marks=needs_poppler),
         ("demo", [], 1),
     ],
 )

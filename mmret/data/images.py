@@ -143,16 +143,16 @@ def _file_stamp(path: Path) -> str:
     return f"{stat.st_size}-{stat.st_mtime_ns}"
 
 
-def read_image(path: str | Path) -> Image.Image:
-    """Return an image file as 8-bit RGB, upright, first frame: see this module's text for the rules.
+def read_image(path: str | Path, *, frame: int = 0) -> Image.Image:
+    """Return an image file as 8-bit RGB, upright: see this module's text for the rules.
 
-    Raises `InputError` that names the file and the cause: missing, empty, no image, truncated, too large, a
-    pixel format without a defined white.
+    `frame` is for files that hold several, such as the pages of a TIFF. Raises `InputError` that names the file and
+    the cause: missing, empty, no image, truncated, too large, a pixel format without a defined white.
     """
     path = Path(path)
     _require_bytes(path)
     try:
-        return _decode(path)
+        return _decode(path, frame)
     except InputError:
         raise
     except UnidentifiedImageError as error:
@@ -174,8 +174,10 @@ def _require_bytes(path: Path) -> None:
         raise InputError(f"the image {path} is an empty file.")
 
 
-def _decode(path: Path) -> Image.Image:
+def _decode(path: Path, frame: int) -> Image.Image:
     with Image.open(path) as image:
+        if frame:
+            image.seek(frame)
         if image.width * image.height > MAX_PIXELS:
             raise InputError(_too_large(path))
         image.load()

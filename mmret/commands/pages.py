@@ -1,0 +1,150 @@
+"""`mmret pages`: page images, texts and outlines of a folder of documents."""
+
+import argparse
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmret.data.records import read_text
+from mmret.pages.documents import Listing, Passwords, list_documents
+from mmret.pages.failures import Failure, summary
+from mmret.pages.processing import Outcome
+from mmret.pages.settings import DEFAULT_DPI, MAX_PIXELS, RenderSettings, Sizing
+
+EXIT_SOME_FAILED = 1
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The options of `mmret pages`."""
+    parser = argparse.ArgumentParser(
+        prog="mmret pages",
+        description="Pages of a folder of documents. Killed runs go on where they stopped; files and pages that "
+        "fail are named with their cause, and the rest goes on. Exit status 1 if any failed.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    _add_render(commands.add_parser("render", help="PDFs, images and HTML files to page images"))
+    text = commands.add_parser("text", help="the text layer of PDFs to JSON lines")
+    _add_documents(text, "the JSON-lines file to write")
+    ocr = commands.add_parser("ocr", help="the text of rendered pages by tesseract, to JSON lines")
+    ocr.add_argument("pages", type=Path, help="a folder that `mmret pages render` wrote")
+    ocr.add_argument("--out", type=Path, help="the JSON-lines file to write (ocr.jsonl in the folder)")
+    ocr.add_argument("--languages", default="eng", help="of the pages, such as deu+eng (%(default)s)")
+    ocr.add_argument("--layout", type=int, default=3, help="page segmentation mode (%(default)s)")
+    _add_workers(ocr)
+    outlines = commands.add_parser("outlines", help="the outlines of PDFs to (title, page) pairs")
+    _add_documents(outlines, "the JSON-lines file to write")
+    return parser
+
+
+def _add_render(parser: argparse.ArgumentParser) -> None:
+    _add_documents(parser, "the folder to write")
+    parser.add_argument(
+        "--renderer", default="pypdfium2", help="of PDFs: pypdfium2 or pdf2image (%(default)s)"
+    )
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument("--dpi", type=float, help=f"dots an inch ({DEFAULT_DPI})")
+    size.add_argument("--longest-side", type=int, metavar="PIXELS", help="instead: of the longer side")
+    size.add_argument("--size", type=_pixels, metavar="WxH", help="instead: exactly so many pixels")
+    parser.add_argument("--format", choices=("png", "jpeg"), default="png", help="(%(default)s)")
+    parser.add_argument("--quality", type=int, default=90, help="of JPEG (%(default)s)")
+    parser.add_argument("--max-pixels", type=int, default=MAX_PIXELS, help="of a page (%(default)s)")
+
+
+def _add_documents(parser: argparse.ArgumentParser, out: str) -> None:
+    parser.add_argument("documents", type=Path, help="a folder, searched at any depth, or one file")
+    parser.add_argument("--out", type=Path, required=True, help=out)
+    parser.add_argument(
+        "--files", type=Path, help="a list of files below the folder, one a line, to take instead of all"
+    )
+    parser.add_argument("--password", help="of encrypted PDFs (others see it in the list of processes)")
+    parser.add_argument("--passwords", type=Path, help='JSON lines {"file": …, "password": …}')
+    _add_workers(parser)
+
+
+def _add_workers(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--workers", type=int, help="processes (one a core; 0: none beside this one)")
+
+
+def _pixels(text: str) -> tuple[int, int]:
+    width, _, height = text.lower().partition("x")
+    if not (width.isdecimal() and height.isdecimal()):
+        raise argparse.ArgumentTypeError(f"{text!r} is no size; write it like 980x980")
+    return int(width), int(height)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the subcommand; 0 if all went well, 1 if some files or pages failed."""
+    options = build_parser().parse_args(argv)
+    run = {"render": _render, "text": _text, "ocr": _ocr, "outlines": _outlines}[options.command]
+    failures: Sequence[Failure] = run(options)
+    for line in summary(failures):
+        print(line)
+    return EXIT_SOME_FAILED if failures else 0
+
+
+def _listing(options: argparse.Namespace, **kinds: Sequence[str]) -> Listing:
+    only = read_text(options.files).split("\n") if options.files else None
+    named = None if only is None else [line.strip() for line in only if line.strip()]
+    return list_documents(options.documents, only=named, **kinds)  # type: ignore[arg-type]
+
+
+def _passwords(options: argparse.Namespace) -> Passwords:
+    if options.passwords is not None:
+        return Passwords.read(options.passwords, options.password)
+    return Passwords(options.password)
+
+
+def _render(options: argparse.Namespace) -> Sequence[Failure]:
+    from mmret.pages.render import FAILURES, render_documents
+
+    given = options.dpi or options.longest_side or options.size
+    dpi = options.dpi if given else DEFAULT_DPI
+    settings = RenderSettings(
+        options.renderer,
+        Sizing(dpi, options.longest_side, options.size),
+        options.format,
+        options.quality,
+        options.max_pixels,
+    )
+    passwords = _passwords(options)
+    outcome = render_documents(
+        _listing(options), options.out, settings, passwords=passwords, workers=options.workers
+    )
+    return _told(outcome, "pages rendered", options.out, options.out / FAILURES)
+
+
+def _text(options: argparse.Namespace) -> Sequence[Failure]:
+    from mmret.pages.text import extract_text, failures_path
+
+    listing = _listing(options, kinds=["pdf"])
+    outcome = extract_text(listing, options.out, passwords=_passwords(options), workers=options.workers)
+    return _told(outcome, "pages read", options.out, failures_path(options.out))
+
+
+def _ocr(options: argparse.Namespace) -> Sequence[Failure]:
+    from mmret.pages.ocr import OCR, OcrSettings, recognise_text
+    from mmret.pages.text import failures_path
+
+    os.environ.setdefault("OMP_THREAD_LIMIT", "1")  # a process a core, each with one thread of tesseract
+    settings = OcrSettings(options.languages, options.layout)
+    outcome = recognise_text(options.pages, options.out, settings, workers=options.workers)
+    out = options.out or options.pages / OCR
+    return _told(outcome, "pages read", out, failures_path(out))
+
+
+def _outlines(options: argparse.Namespace) -> Sequence[Failure]:
+    from mmret.pages.outlines import outline_pairs, write_pairs
+
+    listing = _listing(options, kinds=["pdf"])
+    pairs = outline_pairs(listing, passwords=_passwords(options), workers=options.workers)
+    write_pairs(options.out, pairs)
+    print(f"{len(pairs.records):,} queries of {pairs.entries:,} outline entries: {options.out}")
+    return pairs.failures
+
+
+def _told(outcome: Outcome, what: str, out: Path, report: Path) -> Sequence[Failure]:
+    forgotten = f", {len(outcome.forgotten):,} forgotten" if outcome.forgotten else ""
+    print(f"{outcome.done:,} {what}, {outcome.kept:,} were there{forgotten}: {out}")
+    if outcome.failures:
+        print(f"failures are listed in {report}")
+    return outcome.failures

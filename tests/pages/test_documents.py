@@ -1,0 +1,60 @@
+from pathlib import Path
+
+import pytest
+
+from mmret.errors import InputError
+from mmret.pages.documents import MANIFEST, Passwords, list_documents, page_id, split_page_id
+
+
+@pytest.mark.parametrize(("file", "page"), [("a.pdf", 0), ("b/c d#2.pdf", 12)])
+def test_a_page_id_tells_file_and_page(file: str, page: int) -> None:
+    assert split_page_id(page_id(file, page)) == (file, page)
+
+
+@pytest.mark.parametrize("id", ["a.pdf", "a.pdf#", "#3", "a.pdf#-1", "a.pdf#x"])
+def test_other_names_are_no_page_ids(id: str) -> None:
+    with pytest.raises(InputError, match="names no page"):
+        split_page_id(id)
+
+
+def write(root: Path, *names: str) -> None:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(b"x")
+
+
+def test_documents_are_found_at_any_depth_and_rendered_folders_passed_over(tmp_path: Path) -> None:
+    write(tmp_path, "b.PDF", "a/c.html", "a/d.png", "notes.txt", ".hidden.pdf", ".git/e.pdf")
+    write(tmp_path, f"pages/{MANIFEST}", "pages/b.PDF/0000.png")
+    listing = list_documents(tmp_path)
+    assert [(document.file, document.kind) for document in listing.documents] == [
+        ("a/c.html", "html"), ("a/d.png", "image"), ("b.PDF", "pdf")
+    ]  # fmt: skip
+    assert [document.file for document in list_documents(tmp_path, kinds=["pdf"]).documents] == ["b.PDF"]
+
+
+def test_one_file_and_some_files_are_parts_of_a_folder(tmp_path: Path) -> None:
+    write(tmp_path, "a.pdf", "b.pdf")
+    alone = list_documents(tmp_path / "a.pdf")
+    assert (alone.root, [document.file for document in alone.documents]) == (tmp_path, ["a.pdf"])
+    some = list_documents(tmp_path, only=["b.pdf", "no.pdf"])
+    assert [document.file for document in some.documents] == ["b.pdf"]
+    assert [(failure.file, failure.cause) for failure in some.failures] == [("no.pdf", "missing")]
+    assert some.partial
+    assert alone.partial
+
+
+def test_an_empty_and_an_absent_folder_are_told(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no document"):
+        list_documents(tmp_path)
+    with pytest.raises(InputError, match="neither a folder nor"):
+        list_documents(tmp_path / "absent")
+    with pytest.raises(InputError, match="ends like no PDF"):
+        list_documents(tmp_path, only=["a.docx"])
+
+
+def test_passwords_go_to_the_file_that_is_named_or_to_all(tmp_path: Path) -> None:
+    path = tmp_path / "passwords.jsonl"
+    path.write_text('{"file": "a.pdf", "password": "one"}\n')
+    passwords = Passwords.read(path, "rest")
+    assert (passwords.of("a.pdf"), passwords.of("b.pdf"), Passwords().of("a.pdf")) == ("one", "rest", None)
