@@ -157,16 +157,16 @@ def test_a_killed_run_goes_on_where_it_stopped_and_leaves_no_process(tmp_path: P
     docs.mkdir()
     for name in range(12):
         (docs / f"{name:02d}.pdf").write_bytes(make_pdf([str(page) for page in range(40)]))
-    command = ["pages", "render", str(docs), "--out", str(out), "--longest-side", "1500", "--workers", "2"]
+    command = ["pages", "render", str(docs), "--out", str(out), "--longest-side", "700", "--workers", "2"]
     killed = subprocess.Popen([sys.executable, "-m", "mmret", *command], stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
-    while len(drawn_in(out)) < 100 and time.monotonic() < deadline:
+    deadline = time.monotonic() + 300
+    while len(drawn_in(out)) < 40 and time.monotonic() < deadline:
         time.sleep(0.02)
     children = Path(f"/proc/{killed.pid}/task/{killed.pid}/children").read_text().split()
     os.kill(killed.pid, signal.SIGKILL)
     killed.wait()
     drawn = len(drawn_in(out))
-    assert 100 <= drawn < 480
+    assert 40 <= drawn < 480
     finished = subprocess.run([sys.executable, "-m", "mmret", *command], capture_output=True, text=True)
     assert finished.returncode == 0
     words = finished.stdout.split()
