@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mmret.backbones import load_backbone
+from mmret.embedding import embed_images, open_store
 from mmret.errors import InputError
 from mmret.pages import pdf
 from mmret.pages.documents import Passwords, list_documents
@@ -116,6 +118,18 @@ def test_a_forked_process_opens_its_own_documents(docs: Path) -> None:
     ):  # the parent's lock is not the child's
         images = pool.map_async(pages.read, [f"a.pdf#{page}" for page in [0, 1, 2] * 5]).get(timeout=60)
     assert [page_in(image) for image in images] == [0, 1, 2] * 5
+
+
+def test_one_embedding_store_serves_pages_on_demand_and_rendered_ones(docs: Path, tmp_path: Path) -> None:
+    backbone = load_backbone("miniature-clip")
+    store = open_store(tmp_path / "store", backbone)
+    demanded = DocumentPages(docs, AT_72)
+    vectors = embed_images(backbone, demanded, store=store, progress=False)
+    render_documents(list_documents(docs), tmp_path / "out", AT_72, workers=0)
+    rendered = RenderedPages(tmp_path / "out")
+    assert store.missing(list(rendered.ids), [rendered.stamp(id) for id in rendered.ids]) == []
+    again = embed_images(backbone, rendered, progress=False)
+    assert np.allclose(vectors, again, atol=1e-5)
 
 
 def test_other_folders_have_no_rendered_pages(tmp_path: Path) -> None:
