@@ -49,7 +49,8 @@ class RTD(LightningModule):
     The loss is `mmret.losses.nt_xent` with same-side negatives, over all devices.
 
     The best tower on the validation is written to `<root>/text_encoder.safetensors`, with how it was selected, when the
-    training ends (until then it is `text_encoder.unfinished.safetensors`); without a validation, the last one. Everywhere else `text_encoder: FILE` takes it; images, their stores and φ stay.
+    training ends (until then it is `text_encoder.unfinished.safetensors`); without a validation, the last one.
+    Everywhere else `text_encoder: FILE` takes it; images, their stores and φ stay.
 
     Args:
         backbone: Name of the backbone, frozen. Any of open_clip's.
@@ -76,8 +77,8 @@ class RTD(LightningModule):
             without a text tower, or a batch without negatives.
 
     Logs `train/loss`, `val/loss`, `val/recall@1` (of the target among its validation batch's) and `val/cosine` (query
-    with target; before the first step as well, over all that is held out with the Trainer's `num_sanity_val_steps: -1`);
-    where a benchmark selects, its metric.
+    with target; before the first step as well, over all that is held out with the Trainer's `num_sanity_val_steps: -1`)
+    and, where a benchmark selects, its metric.
     """
 
     def __init__(
