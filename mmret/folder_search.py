@@ -21,6 +21,7 @@ from PIL import Image
 
 from mmret.backbones import load_backbone
 from mmret.backbones.base import Backbone
+from mmret.backbones.text_tower import load_text_encoder
 from mmret.composition import (
     PDV,
     ComposedFeatures,
@@ -97,10 +98,19 @@ class SearchableFolder:
     Attributes:
         images: The image files.
         changes: What `refresh` found the last time.
+        texts: What encodes the texts of queries: the backbone, or a tuned text encoder of it.
     """
 
-    def __init__(self, root: Path, backbone: Backbone, store: EmbeddingStore, progress: bool = True) -> None:
+    def __init__(
+        self,
+        root: Path,
+        backbone: Backbone,
+        store: EmbeddingStore,
+        progress: bool = True,
+        texts: Backbone | None = None,
+    ) -> None:
         self.root, self.backbone, self.store, self.progress = root, backbone, store, progress
+        self.texts = texts or backbone
         self.refresh()
 
     def __repr__(self) -> str:
@@ -155,7 +165,7 @@ class SearchableFolder:
         """
         composer = _composer(bool(text.strip()), image is not None, phi, pdv)
         picture = image if image is None or isinstance(image, Image.Image) else read_image(image)
-        features = composer(self.backbone, self._query(text, picture))
+        features = composer(self.texts, self._query(text, picture))
         vector = _vector(features, pdv)
         own = None if picture is image else self._own_id(Path(str(image)))
         run = search(
@@ -184,6 +194,7 @@ def open_folder(
     store: str | Path | None = None,
     device: str = "auto",
     progress: bool = True,
+    text_encoder: str | Path | None = None,
 ) -> SearchableFolder:
     """Embed a folder of images, or what is new in it, and make it searchable.
 
@@ -195,15 +206,18 @@ def open_folder(
             cannot be written. Each backbone has its own.
         device: "cpu", "cuda", or "auto" for a GPU when there is one.
         progress: Show a progress bar.
+        text_encoder: File of a text encoder tuned for this backbone (`mmret fit` with RTD writes one), for the texts
+            of queries. The images' vectors stay the backbone's.
 
     Raises:
-        InputError: No such folder, no image in it, or an unknown backbone.
+        InputError: No such folder, no image in it, an unknown backbone, or a text encoder of another one.
     """
     root = Path(root)
     FolderImages(root)  # A wrong path is told before weights are loaded.
     model = load_backbone(backbone, device=device)
+    texts = load_text_encoder(model, text_encoder) if text_encoder is not None else None
     place = Path(store) if store is not None else _default_store(root)
-    return SearchableFolder(root, model, open_store(place / _store_name(model), model), progress)
+    return SearchableFolder(root, model, open_store(place / _store_name(model), model), progress, texts)
 
 
 def _store_name(backbone: Backbone) -> str:
@@ -256,6 +270,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", default="runs/search", help="folder of the gallery (default %(default)s)")
     parser.add_argument("--store", help="folder of the vectors (default FOLDER/.mmret)")
     parser.add_argument("--phi", help="file of a φ network: the image becomes a word of the text")
+    parser.add_argument("--text-encoder", help="file of a tuned text encoder (RTD's), for the query's text")
     knobs = parser.add_argument_group("PDV, with --phi (giving any of them turns it on; others are 1)")
     knobs.add_argument("--alpha-text", type=float)
     knobs.add_argument("--alpha-image", help="a number or auto")
@@ -278,7 +293,13 @@ def _open(options: argparse.Namespace) -> SearchableFolder:
     if options.backbone is None:
         _say(f"{DEFAULT_BACKBONE} knows drawn shapes only; for photos give --backbone clip-vit-b-32")
     backbone = options.backbone or DEFAULT_BACKBONE
-    folder = open_folder(options.folder, backbone, store=options.store, device=options.device)
+    folder = open_folder(
+        options.folder,
+        backbone,
+        store=options.store,
+        device=options.device,
+        text_encoder=options.text_encoder,
+    )
     _say(f"{folder.root}: {len(folder.index):,} images ({folder.changes})")
     return folder
 

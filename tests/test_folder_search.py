@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 
 from mmret.backbones.pretraining import save_backbone, trainable_backbone
+from mmret.backbones.text_tower import save_text_encoder, trainable_text_tower
 from mmret.composition import PDV, MappingNetwork, save_phi
 from mmret.errors import InputError, InputWarning
 from mmret.folder_search import SearchableFolder, main, open_folder
@@ -63,6 +64,26 @@ def test_text_and_image_are_summed_normalised(photos: Path, backbone: str) -> No
     assert [scores[name] for name in NAMES] == pytest.approx(expected, abs=1e-5)
     only_text = dict(folder.search("at night").hits)
     assert [only_text[name] for name in NAMES] == pytest.approx((gallery @ text.T)[:, 0].tolist(), abs=1e-5)
+
+
+def test_a_tuned_text_encoder_reads_the_query_s_text(photos: Path, backbone: str, tmp_path: Path) -> None:
+    plain = opened(photos, backbone)
+    tower = trainable_text_tower(plain.backbone)
+    with torch.no_grad():
+        tower.model.text_projection.add_(torch.randn_like(tower.model.text_projection))
+    save_text_encoder(tower, tmp_path / "text.safetensors", {})
+    folder = open_folder(
+        photos, backbone, device="cpu", progress=False, text_encoder=tmp_path / "text.safetensors"
+    )
+    assert str(folder.changes) == "nothing new"  # the images' vectors stay
+    found = dict(folder.search("at night").hits)
+    gallery = torch.nn.functional.normalize(torch.tensor(folder.store.vectors(NAMES)))
+    with torch.no_grad():
+        text = torch.nn.functional.normalize(tower.eval().encode_text(tower.tokenize(["at night"])))
+    assert [found[name] for name in NAMES] == pytest.approx((gallery @ text.T)[:, 0].tolist(), abs=1e-5)
+    assert found != pytest.approx(dict(plain.search("at night").hits), abs=1e-3)
+    with pytest.raises(InputError, match=f"was tuned from {backbone}"):
+        open_folder(photos, "miniature-clip", progress=False, text_encoder=tmp_path / "text.safetensors")
 
 
 def test_only_what_changed_is_embedded_again(photos: Path, backbone: str) -> None:

@@ -30,6 +30,13 @@ def test_the_loss_is_the_mean_of_both_directions_by_hand() -> None:
     assert symmetric_contrastive(first, second, 2.0).item() == pytest.approx(wanted)
 
 
+def test_nt_xent_is_computed_in_full_precision_whatever_surrounds_it() -> None:
+    first, second = torch.randn(16, 64), torch.randn(16, 64)
+    wanted = nt_xent(first, second, 0.07)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(nt_xent(first, second, 0.07), wanted)
+
+
 def test_reconstruction_is_the_mean_square_of_unnormalised_features() -> None:
     assert masked_reconstruction(torch.tensor([[3.0, 0.0]]), torch.tensor([[0.0, 4.0]])).item() == 12.5
 

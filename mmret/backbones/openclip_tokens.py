@@ -57,7 +57,8 @@ class HubTokenizer(PromptTokenizer):
         self._stripped = self._inner.sep_token_id if tokenizer.strip_sep_token else None
         self.frame = self._clips_frame(length) if tokenizer.tokenizer_mode == "clips" else self._frame(length)
         self.placeholder = next(filter(self._is_one_token, _PLACEHOLDERS), _PLACEHOLDERS[0])
-        self._word_id = self._own_tokens(self.placeholder)[-1]
+        self._word_id = [self.frame.padding, *self._own_tokens(self.placeholder)][-1]
+        self._check_places()
 
     def bodies(self, prompts: Sequence[Prompt]) -> list[Body]:
         """Tokenise all prompts in one call."""
@@ -90,6 +91,15 @@ class HubTokenizer(PromptTokenizer):
                 body.is_word.append(place is not None)
             last = place
         return body
+
+    def _check_places(self) -> None:
+        """Refuse a vocabulary in which the placeholder leaves nothing behind: pseudo-words would be lost silently."""
+        (trial,) = self.bodies([("a ", WORD, " b")])
+        if sum(trial.is_word) != 1:
+            raise InputError(
+                f"the vocabulary of the tokenizer {self._inner.name_or_path} has nothing for a placeholder "
+                f"({' '.join(_PLACEHOLDERS)}), so no pseudo-word can stand in a text: choose another backbone."
+            )
 
     def _is_one_token(self, candidate: str) -> bool:
         """Whether a text between words is one known token of its own: fit to stand for a pseudo-word."""

@@ -132,8 +132,8 @@ class _WordComposer(ABC):
     def __init__(self, template: str, reference_template: str) -> None:
         self.template = TEMPLATES.get(template, template)
         self.reference_template = reference_template
-        _check_places(self.template, "{word}", "{text}")
-        _check_places(reference_template, "{word}")
+        check_places(self.template, "{word}", "{text}")
+        check_places(reference_template, "{word}")
 
     @torch.no_grad()
     def __call__(self, backbone: TextBackbone, batch: QueryBatch) -> ComposedFeatures:
@@ -272,8 +272,8 @@ class CaptionEdit:
         return {"name": self.name, "average": self.average, **captions}
 
 
-def _check_places(template: str, *places: str) -> None:
-    """Raise `InputError` unless the template holds every place."""
+def check_places(template: str, *places: str) -> None:
+    """Raise `InputError` unless the template holds every place, such as `{word}` and `{text}`."""
     absent = [place for place in places if place not in template]
     if absent:
         raise InputError(f"the template {template!r} lacks {' and '.join(absent)}.")

@@ -117,7 +117,7 @@ class TextTripletsDataModule(BatchedDataModule):
         """Read the source and set `train` and `val`."""
         triplets = self._triplets()
         keys = triplets.caption_keys
-        held = held_out_rows(keys[:, 0], self.hparams["held_out"], self.seed)
+        held = drawn_rows(len(keys), self.hparams["held_out"], self.seed)
         kept = np.setdiff1d(np.arange(len(triplets)), np.flatnonzero(np.isin(keys[:, 0], keys[held, 0])))
         if not len(kept):
             raise InputError(f"held_out is {len(held):,}, which leaves no triplet to train on.")
@@ -157,10 +157,10 @@ class TextTripletsDataModule(BatchedDataModule):
         )
 
 
-def held_out_rows(references: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64]:
-    """Rows [≤ count] of whole references, drawn by the seed: all triplets of a drawn reference, cut at `count`."""
+def drawn_rows(total: int, count: int, seed: int) -> NDArray[np.int64]:
+    """`count` of `total` rows (or all), drawn by the seed, ascending."""
     generator = torch.Generator().manual_seed(seed)
-    order = torch.randperm(len(references), generator=generator).numpy()[:count]
+    order = torch.randperm(total, generator=generator).numpy()[:count]
     return np.sort(order.astype(np.int64))
 
 

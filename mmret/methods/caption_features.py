@@ -23,8 +23,9 @@ class CaptionFeatures:
     def __call__(self, backbone: Backbone, captions: Sequence[str]) -> Tensor:
         """Features float32 [B, D] of B captions, on the backbone's device; equal ones are encoded once."""
         missing = [text for text in dict.fromkeys(captions) if text not in self.known]
-        found = dict(self.known) if not missing else self.known | self._encoded(backbone, missing)
-        return torch.stack([found[text] for text in captions]).to(backbone.device)
+        new = self._encoded(backbone, missing) if missing else {}
+        rows = [new[text] if text in new else self.known[text] for text in captions]
+        return torch.stack(rows).to(backbone.device)
 
     def _encoded(self, backbone: Backbone, captions: list[str]) -> dict[str, Tensor]:
         features = backbone.encode_text(backbone.tokenize(captions)).float().cpu()

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import OptimizerCallable
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 from mmret.backbones import load_backbone
@@ -16,8 +17,8 @@ from mmret.backbones.attention import training_attention
 from mmret.backbones.base import Backbone, PromptTokens
 from mmret.backbones.openclip import OpenClipBackbone
 from mmret.backbones.prompt import Prompt, fill
-from mmret.backbones.text_tower import save_text_encoder, trainable_text_tower
-from mmret.composition.composers import TEMPLATES
+from mmret.backbones.text_tower import own_text_tower, save_text_encoder, trainable_text_tower
+from mmret.composition.composers import TEMPLATES, check_places
 from mmret.composition.phi import Phi
 from mmret.composition.phi_files import load_phi
 from mmret.data.batches import TextTripletBatch
@@ -34,6 +35,8 @@ Sampling = Literal["refined", "plain"]
 Targets = Literal["frozen", "trained"]
 
 FILE = "text_encoder.safetensors"
+#: The best tower so far: it takes the name above when the training ends, so that this name means a finished one.
+UNFINISHED = "text_encoder.unfinished.safetensors"
 
 
 class RTD(LightningModule):
@@ -45,8 +48,9 @@ class RTD(LightningModule):
     caption)]: the reference's caption is a hard negative of the composed query, and the target's of the bare one.
     The loss is `mmret.losses.nt_xent` with same-side negatives, over all devices.
 
-    The best tower on the validation is written to `<root>/text_encoder.safetensors`, with how it was selected; without
-    a validation, the last one. Everywhere else `text_encoder: FILE` takes it; images, their stores and φ stay.
+    The best tower on the validation is written to `<root>/text_encoder.safetensors`, with how it was selected, when the
+    training ends (until then it is `text_encoder.unfinished.safetensors`); without a validation, the last one.
+    Everywhere else `text_encoder: FILE` takes it; images, their stores and φ stay.
 
     Args:
         backbone: Name of the backbone, frozen. Any of open_clip's.
@@ -73,7 +77,8 @@ class RTD(LightningModule):
             without a text tower, or a batch without negatives.
 
     Logs `train/loss`, `val/loss`, `val/recall@1` (of the target among its validation batch's) and `val/cosine` (query
-    with target; before the first step as well).
+    with target; before the first step as well, over all that is held out with the Trainer's `num_sanity_val_steps: -1`)
+    and, where a benchmark selects, its metric.
     """
 
     def __init__(
@@ -99,6 +104,8 @@ class RTD(LightningModule):
         self._check_options()
         self.optimizer = optimizer
         self.template = TEMPLATES.get(template, template)
+        check_places(self.template, "{word}", "{text}")
+        check_places(reference_template, "{word}")
         self.backbone: Backbone | None = None
         self.tower: OpenClipBackbone | None = None
         self.phi: Phi | None = None
@@ -120,13 +127,14 @@ class RTD(LightningModule):
         """Load the frozen backbone and φ, and copy the text tower, once."""
         if self.backbone is not None:
             return
-        self.backbone = load_backbone(self.hparams["backbone"])
+        loaded = load_backbone(self.hparams["backbone"])
+        # The images' tower is needed where a benchmark selects; a training without one does not carry it along.
+        self.backbone = own_text_tower(loaded) if self.selection.benchmark is None else loaded
         spec = self.backbone.spec
         self.tower = trainable_text_tower(self.backbone, self.hparams["checkpoint_gradients"])
         self.phi = load_phi(self.hparams["phi"], backbone=spec.name).requires_grad_(False)
         self.phi.check_backbone(spec.name, spec.width, self.tower.token_width)
         self.backbone.warns_of_cuts = self.tower.warns_of_cuts = False
-        fill(self.template, "")  # a template without its places fails here, before any step
 
     @property
     def frozen(self) -> Backbone:
@@ -174,27 +182,36 @@ class RTD(LightningModule):
         """The optimizer over the tower's parameters."""
         return self.optimizer(self._learning())
 
+    def on_train_start(self) -> None:
+        """Select anew where the best tower of the training that is resumed is not at hand."""
+        if not self._file(UNFINISHED).is_file():
+            self.selection.best = None
+
     def on_validation_end(self) -> None:
         """Keep the values before the first step, and the tower whenever it is the best so far."""
-        values = {
-            name: float(value) for name, value in self.trainer.callback_metrics.items() if "val/" in name
-        }
-        values |= self.selection.measure(self, values)
+        if self.trainer.state.fn != TrainerFn.FITTING:  # `mmret validate` selects nothing
+            return
+        logged = self.trainer.callback_metrics.items()
+        values = {name: float(value) for name, value in logged if name.startswith("val/")}
+        measured = self.selection.measure(self)
         if self.trainer.sanity_checking:
-            self.selection.before = values
-            for logger in self.trainer.loggers:
-                logger.log_metrics(values, step=0)
-        elif self.selection.improves(values, self.trainer.global_step) and writes_results(self.trainer):
+            self.selection.before = values | measured
+            self._log(values | measured, step=0)
+            return
+        self._log(measured, self.trainer.global_step)
+        improved = self.selection.improves(values | measured, self.trainer.global_step)
+        if improved and writes_results(self.trainer):
             self._write()
 
     def on_train_end(self) -> None:
-        """Write the last tower where nothing was validated; say where it is, and count the texts that were cut."""
+        """Give the best tower its name, or the last one where nothing was validated; count the texts that were cut."""
         self.trained.warn_of_cuts()
         if not writes_results(self.trainer):
             return
         if self.selection.best is None:
             self._write()
-        print(f"text encoder written to {self._path}: {self.selection}")
+        self._file(UNFINISHED).replace(self._file(FILE))
+        print(f"text encoder written to {self._file(FILE)}: {self.selection}")
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep what learns and how it was selected; names bring back the frozen backbone and φ."""
@@ -207,13 +224,16 @@ class RTD(LightningModule):
         checkpoint["state_dict"] = {**self.state_dict(), **checkpoint["state_dict"]}
         self.selection.restore(checkpoint["selection"])
 
-    @property
-    def _path(self) -> Path:
-        return Path(self.trainer.default_root_dir) / FILE
+    def _file(self, name: str) -> Path:
+        return Path(self.trainer.default_root_dir) / name
+
+    def _log(self, values: dict[str, float], step: int) -> None:
+        for logger in self.trainer.loggers if values else ():
+            logger.log_metrics(values, step=step)
 
     def _write(self) -> None:
         facts = {"method": "RTD", "phi": self.mapping.describe(), "selection": self.selection.state()}
-        save_text_encoder(self.trained, self._path, {**facts, "settings": self._settings()})
+        save_text_encoder(self.trained, self._file(UNFINISHED), {**facts, "settings": self._settings()})
 
     def _settings(self) -> dict[str, Any]:
         return {key: value for key, value in self.hparams.items() if key not in ("backbone", "phi")}
@@ -223,6 +243,8 @@ class RTD(LightningModule):
 
     def _sides(self, batch: TextTripletBatch, noisy: bool) -> tuple[Tensor, Tensor]:
         """Queries and their targets, un-normalised, [N, D] each: the composed ones first, then the bare ones."""
+        if not batch["references"]:
+            raise InputError("a batch holds no text triplet; RTD needs at least one.")
         refined = self.hparams["sampling"] == "refined"
         references = self.captions(self.frozen, batch["references"])
         captions = [*batch["targets"], *(batch["references"] if refined else ())]

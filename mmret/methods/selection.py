@@ -60,7 +60,7 @@ class Selection:
             return "the last step, nothing was validated"
         return f"{self.metric} {self.best[self.metric]:.4f} at step {self.best['step']:.0f}, selected on {self.on}"
 
-    def measure(self, module: "RTD", values: dict[str, float]) -> dict[str, float]:
+    def measure(self, module: "RTD") -> dict[str, float]:
         """The benchmark's metric with the tower as it is now, as the first process finds it; nothing without one."""
         if self.benchmark is None:
             return {}

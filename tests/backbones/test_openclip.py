@@ -1,5 +1,7 @@
 """Every shape of text tower: loaded through the real path, compared with the tower's own code."""
 
+import json
+import shutil
 import warnings
 
 import open_clip
@@ -228,3 +230,14 @@ def test_a_published_architecture_is_what_its_spec_says(name):
     )
     words = torch.zeros(1, backbone.token_width, device="meta")
     assert backbone.encode_prompts(tokens, words).shape == (1, spec.width)
+
+
+def test_a_vocabulary_without_any_placeholder_is_refused(model_folder, tmp_path):
+    """A tokenizer that drops Latin letters and signs: nothing could mark where a pseudo-word stands."""
+    folder = shutil.copytree(model_folder("siglip"), tmp_path / "siglip")
+    path = folder / "tokenizer.json"
+    content = json.loads(path.read_text())
+    content["normalizer"] = {"type": "Replace", "pattern": {"Regex": "[!-~]"}, "content": ""}
+    path.write_text(json.dumps(content))
+    with pytest.raises(InputError, match="has nothing for a placeholder"):
+        load_backbone(str(folder)).tokenize_prompts([fill("a photo of {word}")])

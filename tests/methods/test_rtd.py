@@ -1,4 +1,5 @@
 import json
+from csv import DictReader
 from functools import partial
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger
 
 from mmret.backbones import load_backbone
 from mmret.backbones.prompt import fill
@@ -170,13 +172,55 @@ def test_a_benchmark_may_select(
     spec = {"benchmark": f"folder:{world_folder}", "split": "test", "metric": "recall@1"}
     rtd = module(backbone_folder, phi_file, selection=spec)
     data = TextTripletsDataModule(triplets, batch_size=4, held_out=6)
-    trainer(tmp_path, val_check_interval=1, num_sanity_val_steps=-1).fit(rtd, datamodule=data)
+    logger = CSVLogger(tmp_path, name="", version="")
+    trainer(tmp_path, val_check_interval=1, num_sanity_val_steps=-1, logger=logger).fit(rtd, datamodule=data)
+    with (tmp_path / "metrics.csv").open() as file:
+        curve = [(int(row["step"]), row["recall@1"]) for row in DictReader(file) if row["recall@1"]]
+    assert [step for step, _ in curve] == [0, 1, 2, 3, 4]
     selection = read_text_encoder(tmp_path / "text_encoder.safetensors")[2]["selection"]
     assert selection["on"] == f"folder:{world_folder}, split test"
     assert 0 <= selection["best"]["recall@1"] <= 1
     rtd.selection.metric, rtd.selection._encoded = "recall@99", None
     with pytest.raises(InputError, match="does not measure 'recall@99'"):
         rtd.selection._search(rtd)
+
+
+class Stopped(RTD):
+    """A training that is stopped in its fourth step, after validations that found a best tower."""
+
+    def training_step(self, batch, batch_idx):
+        if self.global_step == 3:
+            raise RuntimeError("stopped")
+        return super().training_step(batch, batch_idx)
+
+
+def test_a_stopped_training_leaves_no_finished_encoder_and_goes_on(
+    backbone_folder: Path, phi_file: str, triplets: str, tmp_path: Path
+) -> None:
+    def run(kind: type[RTD], checkpoint: Path | None = None) -> None:
+        rtd = kind(str(backbone_folder), phi_file, partial(torch.optim.AdamW, lr=0.01), noise="none")
+        saving = ModelCheckpoint(tmp_path, every_n_train_steps=1, save_top_k=-1, filename="{step}")
+        fit = trainer(tmp_path, val_check_interval=1, enable_checkpointing=True, callbacks=[saving])
+        data = TextTripletsDataModule(triplets, batch_size=4, held_out=6)
+        fit.fit(rtd, datamodule=data, ckpt_path=checkpoint)
+
+    with pytest.raises(RuntimeError, match="stopped"):
+        run(Stopped)
+    finished, unfinished = (tmp_path / f"text_encoder{middle}.safetensors" for middle in ("", ".unfinished"))
+    assert unfinished.is_file() and not finished.is_file()
+    best = read_text_encoder(unfinished)[2]["selection"]["best"]
+    run(RTD, tmp_path / "step=2.ckpt")
+    assert finished.is_file() and not unfinished.is_file()
+    assert read_text_encoder(finished)[2]["selection"]["best"]["val/loss"] <= best["val/loss"]
+
+
+def test_validating_alone_selects_and_writes_nothing(
+    backbone_folder: Path, phi_file: str, triplets: str, tmp_path: Path
+) -> None:
+    rtd = module(backbone_folder, phi_file)
+    found = trainer(tmp_path).validate(rtd, datamodule=TextTripletsDataModule(triplets, 4, held_out=6))
+    assert set(found[0]) == {"val/loss", "val/recall@1", "val/cosine"}
+    assert rtd.selection.best is None and not list(tmp_path.glob("*.safetensors"))
 
 
 def test_a_checkpoint_holds_what_learns_and_resumes_exactly(
@@ -258,6 +302,8 @@ def test_mixed_precision_reaches_the_tower(
         ({"sampling": "none"}, "sampling is 'none'"),
         ({"temperature": 0.0}, "temperature is 0"),
         ({"chunk_size": 0}, "chunk_size is 0"),
+        ({"template": "a photo of {text}"}, "lacks {word}"),
+        ({"reference_template": "a photo"}, "lacks {word}"),
         ({"selection": {"benchmark": "circo"}}, "selection lacks metric"),
         ({"selection": {"benchmark": "circo", "metric": "x", "depth": 3}}, "unknown depth"),
     ],
@@ -267,6 +313,21 @@ def test_options_that_cannot_be_are_refused(
 ) -> None:
     with pytest.raises(InputError, match=message):
         RTD(str(backbone_folder), phi_file, **options)
+
+
+def test_the_images_tower_is_carried_only_where_a_benchmark_selects(
+    backbone_folder: Path, phi_file: str
+) -> None:
+    spec = {"benchmark": "circo", "metric": "map@10 (÷ min)"}
+    for selection, carried in ((None, False), (spec, True)):
+        rtd = module(backbone_folder, phi_file, selection=selection)
+        assert any("visual" in name for name, _ in rtd.frozen.named_parameters()) == carried
+        assert not any("visual" in name for name, _ in rtd.trained.named_parameters())
+
+
+def test_an_empty_batch_is_refused(backbone_folder: Path, phi_file: str) -> None:
+    with pytest.raises(InputError, match="a batch holds no text triplet"):
+        module(backbone_folder, phi_file)._sides({key: [] for key in BATCH}, noisy=True)
 
 
 def test_a_phi_of_another_width_is_refused(backbone_folder: Path, tmp_path: Path) -> None:
