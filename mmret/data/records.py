@@ -1,6 +1,7 @@
 """Records in JSON and JSON-lines files: read with the place of every mistake, written whole or not at all."""
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,6 +11,12 @@ from mmret.errors import InputError
 
 Record = Mapping[str, Any]
 T = TypeVar("T")
+
+_DECODER = json.JSONDecoder()
+_SPACE = r"[ \t\n\r]*"
+_LIST_START = re.compile(rf"{_SPACE}(\[){_SPACE}")
+_EMPTY_LIST = re.compile(rf"{_SPACE}\[{_SPACE}\]{_SPACE}")
+_BETWEEN = re.compile(rf"{_SPACE}([,\]]){_SPACE}")
 
 
 def read_text(path: str | Path) -> str:
@@ -28,25 +35,47 @@ def read_json(path: str | Path) -> Any:
 
 
 def read_json_lines(path: str | Path) -> Iterator[tuple[str, Record]]:
-    """Yield ("file:line", record) for every line that is not blank; each must hold a JSON object."""
-    # Not splitlines(): it also splits at U+2028 and the like, which JSON allows inside a string.
-    for number, line in enumerate(read_text(path).split("\n"), start=1):
-        if line.strip():
-            where = f"{path}:{number}"
-            yield where, _require_object(_parse(line, where), where)
+    """Yield ("file:line", record) for every line that is not blank; each must hold a JSON object.
+
+    One line at a time is in memory.
+    """
+    try:
+        # Lines end at "\n" alone: others, such as U+2028, may stand inside a JSON string.
+        with Path(path).open(encoding="utf-8", newline="\n") as lines:
+            for number, line in enumerate(lines, start=1):
+                if line.strip():
+                    where = f"{path}:{number}"
+                    yield where, _require_object(_parse(line, where), where)
+    except FileNotFoundError:
+        raise InputError(f"There is no file {path}.") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8 text ({error}).") from None
 
 
 def read_records(path: str | Path) -> Iterator[tuple[str, Record]]:
     """Yield (place, record) from JSON lines (`.jsonl`) or from a JSON list of objects (any other name)."""
-    if Path(path).suffix == ".jsonl":
-        yield from read_json_lines(path)
-        return
-    values = read_json(path)
-    if not isinstance(values, list):
-        raise InputError(f"{path} holds a {type(values).__name__} where a JSON list is needed.")
-    for number, value in enumerate(values):
-        where = f"{path}, record {number}"
-        yield where, _require_object(value, where)
+    values = read_json_lines(path) if Path(path).suffix == ".jsonl" else _list_elements(path)
+    yield from values
+
+
+def _list_elements(path: str | Path) -> Iterator[tuple[str, Record]]:
+    """The objects of a JSON list, decoded one by one: a million of them need no million dictionaries at once."""
+    text, number, at = read_text(path), 0, 0
+    between = _LIST_START.match(text)
+    if between is None or _EMPTY_LIST.fullmatch(text):
+        value = _parse(text, str(path))
+        if value == []:
+            return
+        raise InputError(f"{path} holds a {type(value).__name__} where a JSON list is needed.")
+    while between is not None and between[1] != "]":
+        try:
+            value, at = _DECODER.raw_decode(text, between.end())
+        except json.JSONDecodeError:
+            break
+        yield (where := f"{path}, record {number}"), _require_object(value, where)
+        between, number = _BETWEEN.match(text, at), number + 1
+    if between is None or between[1] != "]" or between.end() < len(text):
+        _parse(text, str(path))  # says what is wrong and where
 
 
 def _parse(text: str, where: str) -> Any:

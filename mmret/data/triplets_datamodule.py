@@ -1,8 +1,8 @@
 """A Lightning DataModule of text triplets: what RTD trains on. No caption stands twice in a batch."""
 
-from collections import deque
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from heapq import heapify, heappop, heappush
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,8 @@ class DistinctSampler(ResumableSampler):
     """An order in which no key stands twice in a batch over all devices.
 
     A caption that stood twice would be its own negative. Items are shuffled by (seed, epoch); one that shares a key
-    with its batch waits for the next. Those left at the end that fill no batch are left out of the epoch.
+    with its batch waits for the next. An epoch has as many batches as N items fill: where those left at the end share
+    too many keys to fill one, they are left out, and items of another shuffling stand in their place.
 
     Args:
         dataset: N items.
@@ -37,46 +38,74 @@ class DistinctSampler(ResumableSampler):
         super().__init__(dataset, replicas, rank, shuffle=True, seed=seed)
         self.keys, self.joint = keys, replicas * batch_size
         self._order = lru_cache(maxsize=1)(self._arranged)
-        if not self._order(0):
-            raise InputError(
-                f"{len(keys):,} text triplets fill no batch of {self.joint:,} without the same caption twice; give "
-                "more of them, or a smaller batch_size."
-            )
+        self._order(0)
 
     def __len__(self) -> int:
-        return len(self._order(self.epoch)) // self.num_replicas
+        # The same for all epochs: Lightning asks once, and a resumed loader counts its batches in it.
+        return len(self.keys) // self.joint * self.joint // self.num_replicas
 
     def __iter__(self) -> Iterator[int]:
         start, self.leave_out = self.leave_out, 0
         return iter(self._order(self.epoch)[self.rank :: self.num_replicas][start:])
 
     def _arranged(self, epoch: int) -> list[int]:
-        generator = torch.Generator().manual_seed(self.seed + epoch)
-        order = torch.randperm(len(self.keys), generator=generator).tolist()
-        return distinct_batches(order, self.keys.tolist(), self.joint)
+        generator, keys = torch.Generator().manual_seed(self.seed + epoch), self.keys.tolist()
+        wanted, order = len(self) * self.num_replicas, list[int]()
+        while len(order) < max(wanted, 1):
+            shuffled = torch.randperm(len(keys), generator=generator).tolist()
+            found = distinct_batches(shuffled, keys, self.joint)
+            if not found:
+                raise InputError(
+                    f"{len(keys):,} text triplets fill no batch of {self.joint:,} without the same caption twice; give "
+                    "more of them, or a smaller batch_size."
+                )
+            order += found
+        return order[:wanted]
 
 
 def distinct_batches(order: Sequence[int], keys: Sequence[Sequence[int]], size: int) -> list[int]:
-    """The items in batches of `size` without a key twice, as much in their order as that allows.
+    """The items in full batches of `size` without a key twice, as much in their order as that allows.
+
+    Each batch takes, in order, every item that shares no key with it. Items wait in a queue for each key that kept
+    them out, so that a key which thousands share costs each batch one look.
 
     >>> distinct_batches([0, 1, 2, 3], [[5], [5], [6], [7]], size=2)
     [0, 2, 1, 3]
     """
-    coming, waiting, arranged = iter(order), deque[int](), list[int]()
+    places, arranged = iter(range(len(order))), list[int]()
+    waiting: dict[int, list[int]] = {}  # key → heap of places in the order
     while True:
-        batch, used, late = list[int](), set[int](), deque[int]()
-        while len(batch) < size and (waiting or (item := next(coming, None)) is not None):
-            candidate = waiting.popleft() if waiting else item
-            assert candidate is not None
-            if used.isdisjoint(keys[candidate]):
-                batch.append(candidate)
-                used.update(keys[candidate])
+        batch, used = list[int](), set[int]()
+        heads = [(queue[0], key) for key, queue in waiting.items()]
+        heapify(heads)
+        while len(batch) < size:
+            place = _first_waiting(waiting, heads, used)
+            place = next(places, None) if place is None else place
+            if place is None:
+                return arranged
+            own = keys[order[place]]
+            clash = next((key for key in own if key in used), None)
+            if clash is None:
+                batch.append(order[place])
+                used.update(own)
             else:
-                late.append(candidate)
-        if len(batch) < size:
-            return arranged
+                heappush(waiting.setdefault(clash, []), place)
         arranged += batch
-        waiting = late + waiting
+
+
+def _first_waiting(waiting: dict[int, list[int]], heads: list[tuple[int, int]], used: set[int]) -> int | None:
+    """Take the first place that waits for a key which the batch does not hold; None if there is none."""
+    while heads:
+        place, key = heappop(heads)
+        if key in used:
+            continue
+        heappop(waiting[key])
+        if waiting[key]:
+            heappush(heads, (waiting[key][0], key))
+        else:
+            del waiting[key]
+        return place
+    return None
 
 
 class TextTripletsDataModule(BatchedDataModule):
@@ -89,7 +118,8 @@ class TextTripletsDataModule(BatchedDataModule):
         triplets: How many the miniature world makes.
         bank: Whose phrasings the miniature's edits speak: `A`, which its benchmark's queries do not share, or `B`,
             theirs (only to measure what shared phrasings give).
-        held_out: Triplets kept for validation; their reference captions stand in no training triplet.
+        held_out: Triplets kept for validation; their reference captions stand in no training triplet, and no caption
+            stands twice in a full batch of them either.
         columns: Of a file, see `read_text_triplets`.
         split: Of a data set of the hub.
         drop_unusable: Leave out rows that are no triplets, with a warning that counts them, instead of refusing.
@@ -117,7 +147,7 @@ class TextTripletsDataModule(BatchedDataModule):
         """Read the source and set `train` and `val`."""
         triplets = self._triplets()
         keys = triplets.caption_keys
-        held = drawn_rows(len(keys), self.hparams["held_out"], self.seed)
+        held = held_out_rows(keys, self.hparams["held_out"], self.seed, self.batch_size)
         kept = np.setdiff1d(np.arange(len(triplets)), np.flatnonzero(np.isin(keys[:, 0], keys[held, 0])))
         if not len(kept):
             raise InputError(f"held_out is {len(held):,}, which leaves no triplet to train on.")
@@ -140,7 +170,7 @@ class TextTripletsDataModule(BatchedDataModule):
         )
 
     def val_dataloader(self) -> DataLoader[TextTriplet]:
-        """The triplets that were held out, in order."""
+        """The triplets that were held out."""
         dataset: MapStyle[TextTriplet] = self.val
         return self.loader(dataset, collate_triplets)
 
@@ -157,11 +187,20 @@ class TextTripletsDataModule(BatchedDataModule):
         )
 
 
-def drawn_rows(total: int, count: int, seed: int) -> NDArray[np.int64]:
-    """`count` of `total` rows (or all), drawn by the seed, ascending."""
-    generator = torch.Generator().manual_seed(seed)
-    order = torch.randperm(total, generator=generator).numpy()[:count]
-    return np.sort(order.astype(np.int64))
+def held_out_rows(keys: NDArray[np.int64], count: int, seed: int, size: int) -> NDArray[np.int64]:
+    """Rows [count] of `keys` [N, K], drawn by the seed: ascending but for those that wait for a later batch of `size`.
+
+    Raises `InputError` for a count below 0 or above N.
+    """
+    if not 0 <= count <= len(keys):
+        raise InputError(
+            f"held_out is {count:,}, of {len(keys):,} triplets; give a number from 0 to less than that."
+        )
+    order = torch.randperm(len(keys), generator=torch.Generator().manual_seed(seed)).tolist()
+    drawn = sorted(order[:count])
+    arranged = distinct_batches(range(count), keys[drawn].tolist(), size)
+    rest = sorted(set(range(count)) - set(arranged))
+    return np.array(drawn, dtype=np.int64)[[*arranged, *rest]] if count else np.zeros(0, dtype=np.int64)
 
 
 def collate_triplets(items: list[TextTriplet]) -> TextTripletBatch:

@@ -12,7 +12,8 @@ def stream_captions(path: str | Path) -> Iterator[str]:
     """The captions of a file, in order, blank ones included so that rows keep their numbers.
 
     `.txt`: one a line. `.jsonl`: objects with `caption`, or `captions` (a list), one a line. Both are read line by
-    line. Any other name: a JSON list of such objects or of texts, read whole.
+    line. Any other name: a JSON list of such objects or of texts, or COCO's layout (such a list under
+    `annotations`), read whole.
 
     Raises:
         InputError: the file is missing or malformed; the sentence names the line.
@@ -21,7 +22,7 @@ def stream_captions(path: str | Path) -> Iterator[str]:
     if not source.is_file():
         raise InputError(f"There is no file {path}.")
     if source.suffix not in (".txt", ".jsonl"):
-        for place, value in enumerate(records.read_json(source)):
+        for place, value in enumerate(_listed(records.read_json(source), path)):
             yield from _texts(value, f"{path}, item {place}")
         return
     try:
@@ -33,6 +34,16 @@ def stream_captions(path: str | Path) -> Iterator[str]:
                     yield from _texts(_parsed(line, f"{path}:{number}"), f"{path}:{number}")
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8 text ({error}).") from None
+
+
+def _listed(content: object, path: str | Path) -> list[object]:
+    """The list that a JSON file is, or that stands under `annotations` in it."""
+    found = content.get("annotations") if isinstance(content, dict) else content
+    if not isinstance(found, list):
+        raise InputError(
+            f"{path} is no list of captions, and has none under 'annotations' as COCO's files do."
+        )
+    return found
 
 
 def _parsed(line: str, where: str) -> object:

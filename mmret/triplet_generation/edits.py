@@ -15,13 +15,25 @@ from mmret.triplet_generation.vocabulary import ATTRIBUTE, NOUN, Vocabulary
 
 KINDS: Final = ("replace", "attribute", "add", "remove", "count")
 TEMPLATES: Final = Path(__file__).resolve().parents[1] / "prompts" / "triplet_templates.yaml"
+#: Plurals that no rule gives, of nouns that captions are full of; those of compounds ("fireman") end like them.
+_PLURALS: Final = {
+    "man": "men", "woman": "women", "person": "people", "child": "children", "foot": "feet", "tooth": "teeth",
+    "goose": "geese", "mouse": "mice", "knife": "knives", "leaf": "leaves", "shelf": "shelves", "scarf": "scarves",
+    "loaf": "loaves", "wife": "wives", "sheep": "sheep", "fish": "fish", "deer": "deer",
+}  # fmt: skip
+_COMPOUNDS: Final = ("man", "child")
+_NO_COMPOUNDS: Final = frozenset("human german roman talisman ramen specimen omen abdomen".split())
+_IRREGULAR: Final = frozenset(many for one, many in _PLURALS.items() if many != one)
+#: Verbs that follow the number of their subject: "a dog is" → "two dogs are".
+_VERBS_OF_MANY: Final = {"is": "are", "was": "were", "has": "have"}
 _NUMBERS: Final = ("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+#: Words that a phrasing may hold, by kind of edit; the first it must.
 _PLACES: Final = {
-    "replace": "old new",
-    "attribute": "new noun",
-    "add": "new",
-    "remove": "old",
-    "count": "number nouns",
+    "replace": ("new", "old"),
+    "attribute": ("new", "noun", "old"),
+    "add": ("new",),
+    "remove": ("old",),
+    "count": ("number", "nouns", "noun"),
 }
 _ONE: Final = r"(?:a|an|one|a single)"
 _MANY: Final = "|".join(_NUMBERS)
@@ -48,17 +60,26 @@ class Templates:
             kind: records.strings(found[kind], kind, str(path)) for kind in KINDS
         }
         for kind, texts in self.phrasings.items():
-            lacking = [
-                text for text in texts if not any(f"{{{place}}}" in text for place in _PLACES[kind].split())
-            ]
-            if lacking or not texts:
-                raise InputError(
-                    f"{path}: {kind} {(lacking or ['has none'])[0]!r} lacks all of {_PLACES[kind]}."
-                )
+            if not texts:
+                raise InputError(f"{path}: {kind} has no phrasing; give it one or more.")
+            for text in texts:
+                _check_places(text, kind, path)
 
     def say(self, kind: str, rng: random.Random, **words: str) -> str:
         """One of the kind's phrasings with these words."""
         return rng.choice(self.phrasings[kind]).format(**words)
+
+
+def _check_places(text: str, kind: str, path: str | Path) -> None:
+    """Raise `InputError` unless the phrasing holds what it must, and nothing that the kind has no words for."""
+    needed = f"{{{_PLACES[kind][0]}}}"
+    try:
+        text.format(**dict.fromkeys(_PLACES[kind], ""))
+        reason = "" if needed in text else f"lacks {needed}"
+    except (KeyError, IndexError, ValueError):
+        reason = f"has other places than {', '.join(f'{{{place}}}' for place in _PLACES[kind])}"
+    if reason:
+        raise InputError(f"{path}: {kind} {text!r} {reason}.")
 
 
 def edit_caption(
@@ -136,9 +157,16 @@ def _count(
     number = rng.choice([word for word in _NUMBERS[:4] if word != place["number"].lower()])
     several = place["number"].lower() in _NUMBERS
     nouns = phrase.noun if several else plural(phrase.noun)
-    changed = f"{number}{place['between']}{nouns}"
-    target = caption[: place.start()] + changed + caption[place.end() :]
+    written = number.capitalize() if place["number"][0].isupper() else number
+    changed = f"{written}{place['between']}{nouns}"
+    target = caption[: place.start()] + changed + _of_many(caption[place.end() :])
     return EditedCaption(templates.say("count", rng, number=number, nouns=nouns, noun=phrase.noun), target)
+
+
+def _of_many(rest: str) -> str:
+    """What follows a noun that is now several things, with its verb if it is one of the commonest."""
+    verb = re.match(rf"\s+({'|'.join(_VERBS_OF_MANY)})\b", rest)
+    return rest if verb is None else f" {_VERBS_OF_MANY[verb[1]]}{rest[verb.end() :]}"
 
 
 def _joined(caption: str, phrase: Phrase) -> re.Match[str] | None:
@@ -181,6 +209,8 @@ def _fitting(article: str, following: str) -> str:
 
 
 def _is_plural(noun: str) -> bool:
+    if noun in _IRREGULAR or (noun.endswith("men") and noun not in _NO_COMPOUNDS):
+        return True
     return noun.endswith("s") and not noun.endswith(("ss", "us", "is"))
 
 
@@ -192,9 +222,14 @@ def _same_number(old: str, substitutes: Sequence[str], rng: random.Random) -> st
 
 
 def plural(noun: str) -> str:
-    """The regular plural: boxes, berries, dogs; what ends like a plural stays."""
+    """The plural: boxes, berries, dogs, men; what ends like a plural stays."""
     if _is_plural(noun):
         return noun
+    if noun in _PLURALS:
+        return _PLURALS[noun]
+    ending = next((end for end in _COMPOUNDS if noun.endswith(end) and noun not in _NO_COMPOUNDS), None)
+    if ending is not None:
+        return noun.removesuffix(ending) + _PLURALS[ending]
     if noun.endswith(("s", "x", "z", "ch", "sh")):
         return f"{noun}es"
     return f"{noun[:-1]}ies" if noun.endswith("y") and noun[-2:-1] not in tuple("aeiou") else f"{noun}s"

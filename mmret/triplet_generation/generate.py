@@ -80,7 +80,7 @@ def generate_triplets(
             nothing for a kind is tried with the others.
         number: Stop after so many triplets; None: one for each caption that can be edited.
         seed: Of all draws.
-        settings: What else decides the output (corpus, backbone, band), so that another run's work is not resumed.
+        settings: What else decides the output (the corpus, the phrasings), so that another run's work is not resumed.
 
     Raises:
         InputError: the file exists, or the work in progress was made with other settings.
@@ -93,7 +93,7 @@ def generate_triplets(
         )
     if target.exists():
         raise InputError(f"{target} exists; take another name, or remove it.")
-    marks = {"seed": seed, "kinds": weights, "number": number, **(settings or {})}
+    marks = {"seed": seed, "kinds": weights, "number": number, "words": vocabulary.digest, **(settings or {})}
     started = time.perf_counter()
     writer = _Writer(target, marks, number)
     with (

@@ -1,21 +1,25 @@
 """The words of a corpus that may stand for one another: near enough to fit, far enough to differ."""
 
+import hashlib
+import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
 
 from mmret.backbones.base import Backbone
 from mmret.embedding import embed_texts
 from mmret.errors import InputError
-from mmret.retrieval.index import Index
-from mmret.retrieval.search import search
-from mmret.triples import Phrase, parse_phrases
+from mmret.retrieval.checks import Floats, checked_vectors, normalised
+from mmret.triples import parse_phrases
 
 NOUN, ATTRIBUTE = "noun", "attribute"
-#: Neighbours of a word that are looked at, and of those in the band that are kept.
-_SEARCHED, _KEPT = 512, 64
+#: Of a word's substitutes that many are kept; of the words that many are compared with all others at a time.
+_KEPT, _AT_ONCE = 64, 512
+_PROGRESS_AFTER_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -24,11 +28,18 @@ class Vocabulary:
 
     Attributes:
         counts: Kind → word → in how many phrases it stands.
-        substitutes: Kind → word → words of the same kind in the band of similarity, nearest first; none: no entry.
+        substitutes: Kind → word → at most 64 words of the same kind in the band of similarity, frequent and rare ones,
+            nearest first; none: no entry.
     """
 
     counts: dict[str, dict[str, int]]
     substitutes: dict[str, dict[str, tuple[str, ...]]]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the substitutes: another corpus, backbone or band has another."""
+        text = json.dumps(self.substitutes, sort_keys=True, ensure_ascii=False)
+        return hashlib.sha256(text.encode()).hexdigest()
 
 
 def read_vocabulary(
@@ -54,11 +65,7 @@ def read_vocabulary(
     low, high = band
     if not -1 <= low < high <= 1:
         raise InputError(f"the band {low:g} to {high:g} is none: give two cosines, the lower one first.")
-    counts: dict[str, Counter[str]] = {NOUN: Counter(), ATTRIBUTE: Counter()}
-    for caption in captions:
-        for phrase in parse_phrases(caption):
-            counts[NOUN][phrase.noun] += 1
-            counts[ATTRIBUTE].update(phrase.attributes)
+    counts = _count_words(captions)
     # "pink" may stand as a noun where a caption ends with it: a word belongs to the kind that it mostly is.
     mostly = {
         kind: Counter({word: count for word, count in counts[kind].items() if count >= counts[other][word]})
@@ -74,9 +81,20 @@ def read_vocabulary(
     return Vocabulary(kept, substitutes)
 
 
-def words_of(phrase: Phrase) -> list[tuple[str, str]]:
-    """The phrase's words with their kinds, its noun first."""
-    return [(NOUN, phrase.noun), *((ATTRIBUTE, word) for word in phrase.attributes)]
+def _count_words(captions: Iterable[str]) -> dict[str, Counter[str]]:
+    """Nouns and attributes. An attribute of one noun alone is a part of its name: no other makes a "teddy bear"."""
+    counts: dict[str, Counter[str]] = {NOUN: Counter(), ATTRIBUTE: Counter()}
+    first: dict[str, str] = {}
+    free = set[str]()
+    for caption in captions:
+        for phrase in parse_phrases(caption):
+            counts[NOUN][phrase.noun] += 1
+            counts[ATTRIBUTE].update(phrase.attributes)
+            free.update(
+                word for word in phrase.attributes if first.setdefault(word, phrase.noun) != phrase.noun
+            )
+    counts[ATTRIBUTE] = Counter({word: count for word, count in counts[ATTRIBUTE].items() if word in free})
+    return counts
 
 
 def _frequent(found: Counter[str], least: int, most: int) -> dict[str, int]:
@@ -90,8 +108,24 @@ def _substitutes(
 ) -> dict[str, tuple[str, ...]]:
     if len(words) < 2:
         return {}
-    vectors = embed_texts(backbone, words, progress=True)
-    run = search(Index(words, vectors), words, vectors, min(_SEARCHED, len(words)))
-    inside = (run.scores >= band[0]) & (run.scores <= band[1]) & (run.indices >= 0)
-    rows = ((word, run.indices[row][inside[row]][:_KEPT]) for row, word in enumerate(run.query_ids))
-    return {word: tuple(np.array(words)[near].tolist()) for word, near in rows if len(near)}
+    vectors = checked_vectors(tuple(words), embed_texts(backbone, words, progress=True), "the words")
+    names = np.array(words)
+    rows = zip(words, _in_band(normalised(vectors), band), strict=True)
+    return {word: tuple(names[near].tolist()) for word, near in rows if len(near)}
+
+
+def _in_band(vectors: Floats, band: tuple[float, float]) -> Iterator[NDArray[np.int64]]:
+    """For each of the unit vectors [N, D] the rows of others whose cosine lies in the band, nearest first.
+
+    Each is compared with all others, not with its nearest alone: among 20,000 words hundreds are nearer than any band
+    worth having. Where more than `_KEPT` lie in the band, an even part of them in the order of rows is kept.
+    """
+    for start in tqdm(range(0, len(vectors), _AT_ONCE), desc="substitutes", delay=_PROGRESS_AFTER_S):
+        cosines = vectors[start : start + _AT_ONCE] @ vectors.T
+        inside = (cosines >= band[0]) & (cosines <= band[1])
+        for row, line in enumerate(cosines):
+            inside[row, start + row] = False
+            found = np.flatnonzero(inside[row])
+            if len(found) > _KEPT:
+                found = found[np.linspace(0, len(found) - 1, _KEPT).round().astype(np.int64)]
+            yield found[np.argsort(-line[found], kind="stable")]

@@ -3,7 +3,9 @@ import random
 import re
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
 
 from mmret.backbones import load_backbone
@@ -14,10 +16,17 @@ from mmret.triplet_generation import Vocabulary, generate_triplets, read_vocabul
 from mmret.triplet_generation.captions import stream_captions
 from mmret.triplet_generation.edits import KINDS, Templates, edit_caption, plural
 
+GOOD = "replace: ['{new}']\nattribute: ['{new}']\nadd: ['{new}']\nremove: ['{old}']\n"
 VOCABULARY = Vocabulary(
     {"noun": {}, "attribute": {}},
     {
-        "noun": {"dog": ("cat", "owls"), "dogs": ("cat",), "apple": ("orange",)},
+        "noun": {
+            "dog": ("cat", "owls"),
+            "dogs": ("cat",),
+            "apple": ("orange",),
+            "sheep": ("dog",),
+            "men": ("dog",),
+        },
         "attribute": {"red": ("orange",)},
     },
 )
@@ -43,6 +52,10 @@ CAPTIONS = [
         ("remove", "a dog", None),
         ("count", "two big dogs here", "(three|four|five) big dogs here"),
         ("count", "a red berry", "(two|three|four|five) red berries"),
+        ("replace", "a sheep", "a dog"),
+        ("replace", "two men", "two dogs"),
+        ("count", "a fireman is here", "(two|three|four|five) firemen are here"),
+        ("count", "Three people are here", "(Two|Four|Five) people are here"),
         ("replace", "a bed", None),
         ("attribute", "a blue dog", None),
         ("count", "some dogs", None),
@@ -60,7 +73,7 @@ def test_an_edit_changes_what_it_says(kind: str, caption: str, wanted: str | Non
 
 
 def test_plurals() -> None:
-    words = ("dog", "box", "berry", "boy", "dogs", "church", "glass")
+    words = ("dog", "box", "berry", "boy", "dogs", "church", "glass", "woman", "people", "human", "sheep")
     assert [plural(word) for word in words] == [
         "dogs",
         "boxes",
@@ -69,6 +82,10 @@ def test_plurals() -> None:
         "dogs",
         "churches",
         "glasses",
+        "women",
+        "people",
+        "humans",
+        "sheep",
     ]
 
 
@@ -85,8 +102,10 @@ def test_the_same_seed_gives_the_same_file_also_after_a_kill(tmp_path: Path) -> 
         generate_triplets(stopping(), VOCABULARY, tmp_path / "t.jsonl", seed=3)
     partial = tmp_path / "t.jsonl.partial"
     partial.write_bytes(partial.read_bytes()[:-9])  # the last line was cut off by the kill
-    with pytest.raises(InputError, match="other settings"):
-        generate_triplets(CAPTIONS, VOCABULARY, tmp_path / "t.jsonl", seed=4)
+    other = Vocabulary({}, {"noun": {"dog": ("owl",)}, "attribute": {}})
+    for words, seed in ((VOCABULARY, 4), (other, 3)):
+        with pytest.raises(InputError, match="other settings"):
+            generate_triplets(CAPTIONS, words, tmp_path / "t.jsonl", seed=seed)
     resumed = generate_triplets(CAPTIONS, VOCABULARY, tmp_path / "t.jsonl", seed=3)
     assert (tmp_path / "t.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
     assert resumed.kinds == done.kinds and not partial.exists()
@@ -118,6 +137,7 @@ def test_a_number_bounds_the_triplets(tmp_path: Path) -> None:
 def test_substitutes_lie_in_the_band(backbone_folder: Path) -> None:
     backbone = load_backbone(str(backbone_folder))
     captions = ["a red dog", "a red cat", "a blue dog", "a blue cat", "a bird", "a bird in blue"]
+    captions += ["a teddy bird", "a teddy bird"]  # "teddy" is no attribute, it is a part of a name
     vocabulary = read_vocabulary(captions, backbone, (-0.9, 0.999))
     assert set(vocabulary.counts["noun"]) == {"dog", "cat", "bird"}
     assert set(vocabulary.counts["attribute"]) == {"red", "blue"}
@@ -135,12 +155,33 @@ def test_substitutes_lie_in_the_band(backbone_folder: Path) -> None:
             read_vocabulary(captions, backbone, band)
 
 
+def test_substitutes_lie_farther_than_hundreds_of_nearer_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As among the words of a large corpus: each has 700 others at a cosine of about .95, and 300 at about .6."""
+    rng = np.random.default_rng(0)
+    centres = np.repeat([[1.0, 0.0], [0.6, 0.8]], (700, 300), axis=0)
+    vectors = np.concatenate([centres, 0.2 * rng.standard_normal((1000, 30)) / 30**0.5], axis=1)
+    monkeypatch.setattr("mmret.triplet_generation.vocabulary.embed_texts", lambda *_, **__: vectors)
+    words = [f"thing{chr(97 + row // 100)}{row % 100}" for row in range(1000)]
+    captions = [f"a {word}" for word in words for _ in range(2)]
+    backbone: Any = None  # never asked
+    near = read_vocabulary(captions, backbone, (0.5, 0.7)).substitutes["noun"]
+    ordered = sorted(words)  # equal counts stand in alphabetical order
+    groups = {word: row < 700 for row, word in enumerate(ordered)}
+    assert set(near) == set(words)
+    for word, others in near.items():
+        assert len(others) == 64
+        assert {groups[other] for other in others} == {not groups[word]}
+    spread = [ordered.index(other) for other in near[ordered[999]]]
+    assert min(spread) < 20 and max(spread) > 680
+
+
 @pytest.mark.parametrize(
     ("name", "content", "wanted"),
     [
         ("c.txt", "a dog\n\na cat\n", ["a dog", "", "a cat"]),
         ("c.jsonl", '{"caption": "a dog"}\n\n{"captions": ["x", "y"]}', ["a dog", "x", "y"]),
         ("c.json", '["a dog", {"caption": "x"}]', ["a dog", "x"]),
+        ("coco.json", '{"images": [], "annotations": [{"id": 1, "caption": "x"}]}', ["x"]),
     ],
 )
 def test_captions_are_streamed(tmp_path: Path, name: str, content: str, wanted: list[str]) -> None:
@@ -153,6 +194,7 @@ def test_captions_are_streamed(tmp_path: Path, name: str, content: str, wanted: 
     [
         ("c.jsonl", "{", r"c\.jsonl:1 is not valid JSON"),
         ("c.json", "[3]", "item 0 is 3"),
+        ("c.json", '{"a": 1}', "is no list of captions, and has none under 'annotations'"),
         ("c.txt", None, "no file"),
     ],
 )
@@ -165,7 +207,17 @@ def test_bad_captions_are_named(tmp_path: Path, name: str, content: str | None, 
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("replace: [x]", "must map"), ("{", "not valid YAML"), (None, "lacks all of old new")],
+    [
+        ("replace: [x]", "must map"),
+        ("{", "not valid YAML"),
+        (None, "replace 'no place' lacks {new}"),
+        (
+            f"{GOOD}count: ['{{number}} {{colour}}']",
+            "count .* has other places than {number}, {nouns}, {noun}",
+        ),
+        (f"{GOOD}count: ['{{number more']", "count .* has other places"),
+        (f"{GOOD}count: []", "count has no phrasing"),
+    ],
 )
 def test_bad_templates_are_named(tmp_path: Path, content: str | None, message: str) -> None:
     whole = "\n".join(f'{kind}: ["no place"]' for kind in KINDS)

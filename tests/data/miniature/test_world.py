@@ -1,5 +1,7 @@
 import hashlib
 import json
+import random
+import re
 
 import numpy as np
 import pytest
@@ -12,8 +14,11 @@ from mmret.data.miniature import (
     text_triplets,
     training_captions,
 )
+from mmret.data.miniature.edits import BANKS, PHRASES
+from mmret.data.miniature.language import describe
 from mmret.data.miniature.samples import sample_sheet
-from mmret.data.miniature.scene import belongs_to
+from mmret.data.miniature.scene import Combination, Scene, belongs_to
+from mmret.data.miniature.world import miniature_images
 from mmret.errors import InputError
 
 
@@ -60,6 +65,41 @@ def test_training_pairs_are_a_function_of_their_index() -> None:
     assert len({pairs[i][1] for i in range(4)}) == 4
     with pytest.raises(IndexError):
         pairs[4]
+
+
+def test_triplets_hold_neither_phrasings_nor_combinations_of_the_benchmark(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    described: list[Scene] = []
+
+    def noting(scene: Scene, said: set[str], rng: random.Random) -> str:
+        described.append(scene)
+        return describe(scene, said, rng)
+
+    monkeypatch.setattr("mmret.data.miniature.world.describe", noting)
+    triplets = text_triplets(1000)
+    assert len(described) == 2 * len(triplets)
+    shown = {group.on(scene.background) for scene in described for group in scene.groups}
+    held_out = set[Combination]()
+    for split in ("val", "test"):
+        scenes = [drawing.scene for drawing in miniature_images(split).drawings.values()]
+        held_out |= {group.on(scene.background) for scene in scenes for group in scene.groups}
+    assert len(shown) > 600
+    assert len(held_out) > 350
+    assert not shown & held_out
+    spoken, asked = ({sentence for texts in PHRASES[bank].values() for sentence in texts} for bank in BANKS)
+    assert not spoken & asked
+    for text in {triplet.conditioning_caption for triplet in triplets}:
+        assert any(_says(text, sentence) for sentence in spoken)
+        assert not any(_says(text, sentence) for sentence in asked), text
+
+
+def _says(text: str, sentence: str) -> bool:
+    """Whether a phrasing gives the text with some words in its places."""
+    pattern = re.sub(
+        r"\{(\w+)\}", lambda place: "(one|two|three)" if place[1] == "number" else ".+", sentence
+    )
+    return re.fullmatch(pattern, text) is not None
 
 
 def test_training_text_never_speaks_the_edits_of_the_benchmark() -> None:
