@@ -93,7 +93,9 @@ class _Replayed(torch.autograd.Function):
         totals: list[Tensor | None] = [None] * len(parameters)
         for call, part in zip(ctx.calls, grad.split(ctx.lengths), strict=True):
             features = call.again()
-            found = torch.autograd.grad(features, parameters, part.to(features.dtype), allow_unused=True)
+            # In this thread: threads of a nested backward pass may outlive the process that ends behind it.
+            with torch.autograd.set_multithreading_enabled(False):
+                found = torch.autograd.grad(features, parameters, part.to(features.dtype), allow_unused=True)
             totals = [_added(total, new) for total, new in zip(totals, found, strict=True)]
         return None, *totals
 
