@@ -121,7 +121,6 @@ def test_a_page_that_cannot_be_read_is_named(model: Path, pages: Path) -> None:
         bad.write_bytes(whole)
 
 
-@pytest.mark.slow
 def test_a_table_takes_a_page_encoder(model: Path, pages: Path, tmp_path: Path) -> None:
     import yaml
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from mmret.errors import InputError
 
-DSE_TARGETS = r".*(language_model|text_model|layers).*\.(\w+_proj)"
-"""The linear maps of a language model's layers (`*_proj`), which DSE adapts; a regular expression over module names."""
+DSE_TARGETS = r".*\.\w+_proj"
+"""The linear maps called `*_proj`, which DSE adapts; a regular expression over the whole of a module's name."""
 
 _NAMED = 5
 _LORA = re.compile(r"\.lora_|\.lora\.|lora_magnitude_vector")

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mmret.backbones import vlm_specs
-from mmret.backbones.adapters import adapter_parameters
+from mmret.backbones.adapters import AdapterSettings, adapter_parameters, add_adapter
 from mmret.backbones.base import Backbone, Features, TokenVectors, single
 from mmret.backbones.pooling import Pooling
 from mmret.backbones.preprocess import ImageTransform, Pixels
@@ -98,13 +98,19 @@ class VlmBackbone(Backbone):
 
     def unfreeze(self) -> Self:
         """Let the weights be trained: with an adapter, those of the adapter alone (and of a pooling)."""
-        super().unfreeze()
-        trained = adapter_parameters(self.model)
-        if trained:
-            self.model.requires_grad_(False)
-            for parameter in trained:
-                parameter.requires_grad_(True)
-        return self
+        adapter = adapter_parameters(self.model)
+        if not adapter:
+            return super().unfreeze()
+        self.frozen = False
+        self.requires_grad_(False)
+        for parameter in [*adapter, *self.pooling.parameters()]:
+            parameter.requires_grad_(True)
+        return self.train()
+
+    def adapt(self, settings: AdapterSettings) -> Self:
+        """Put a new adapter into the language model and let it be trained; no vector changes until it is."""
+        add_adapter(self.model, settings)
+        return self.to(self.device).unfreeze()
 
     @property
     def device(self) -> torch.device:

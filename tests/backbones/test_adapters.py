@@ -45,9 +45,11 @@ def adapted(
     """A trained adapter's folder, and the vectors of the model that it was trained in."""
     backbone, settings = backbone_of(str(base)), AdapterSettings(rank=2, dora=request.param)
     before = asked(backbone)
-    add_adapter(backbone.model, settings)
-    assert torch.allclose(asked(backbone), before, atol=1e-6)  # nothing is changed before training
+    assert torch.allclose(
+        asked(backbone.adapt(settings).eval()), before, atol=1e-6
+    )  # nothing changes before training
     backbone.unfreeze()
+    assert backbone.model.training
     trained = {name for name, parameter in backbone.named_parameters() if parameter.requires_grad}
     assert trained and all("lora_" in name for name in trained)
     with torch.no_grad():
@@ -96,3 +98,25 @@ def test_an_adapter_that_does_not_load_completely_is_an_error(
 def test_modules_that_are_not_there_are_an_error(base: Path) -> None:
     with pytest.raises(InputError, match="no modules that match 'nothing'"):
         add_adapter(backbone_of(str(base)).model, AdapterSettings(targets="nothing"))
+
+
+def test_both_sides_teach_an_adapter(base: Path) -> None:
+    """One step on a page and a query brings them nearer, and moves nothing but the adapter."""
+    backbone = backbone_of(str(base)).adapt(AdapterSettings(rank=2, dropout=0.0))
+    page = torch.full((3, 16, 16), 90, dtype=torch.uint8)
+    tokens = backbone.tokenize(["which page?"])
+
+    def distance() -> Tensor:
+        return (
+            1 - torch.cosine_similarity(backbone.encode_images([page]), backbone.encode_text(tokens)).mean()
+        )
+
+    frozen = {n: p.clone() for n, p in backbone.named_parameters() if not p.requires_grad}
+    optimizer = torch.optim.Adam(adapter_parameters(backbone.model), lr=1e-2)
+    first = distance()
+    for _ in range(5):
+        optimizer.zero_grad()
+        distance().backward()
+        optimizer.step()
+    assert distance() < first
+    assert all(torch.equal(p, frozen[n]) for n, p in backbone.named_parameters() if n in frozen)
