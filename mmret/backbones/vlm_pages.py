@@ -46,7 +46,8 @@ class VlmBackbone(Backbone):
     def load(cls, spec: BackboneSpec, precision: str, device: str) -> Self:
         """Read the model, its processor and its adapter."""
         assert isinstance(spec, VlmSpec)
-        backbone = cls(spec, load_parts(spec, precision, device), precision)
+        parts = load_parts(spec, precision, device)
+        backbone = cls(vlm_specs.as_loaded(spec), parts, precision)
         return (backbone if spec.quantise else backbone.to(device)).freeze()
 
     @classmethod

@@ -121,6 +121,16 @@ def _folder_or_hub_spec(name: str, source: str) -> VlmSpec:
     return replace(spec, mean=tuple(mean), std=tuple(std))
 
 
+def as_loaded(spec: VlmSpec) -> VlmSpec:
+    """Return the spec of a model that was just loaded: a hub's revision is now a commit, which lies in the cache."""
+    from mmret.backbones.vlm_files import hub_revision
+
+    weights, plus, adapter = spec.revision.partition("+")
+    if not weights.endswith("@main"):
+        return spec
+    return replace(spec, revision=f"{hub_revision(spec.weights)}{plus}{adapter}")
+
+
 def _own_recipe(path: Path) -> dict[str, Any]:
     """What a folder says of itself; raises `InputError` for anything that is not part of a recipe."""
     if not path.is_file():

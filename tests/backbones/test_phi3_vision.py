@@ -41,6 +41,7 @@ def test_the_full_model_has_the_published_shapes() -> None:
         3072,
         3072,
     )
+    assert model.image_features(torch.empty(17, 3, 336, 336, device="meta"), [(4, 4)]).shape == (2509, 3072)
     state = model.state_dict()
     published = {public_key(key) for key in state}
     assert {our_key(key) for key in published} == set(state)

@@ -3,10 +3,10 @@ from pathlib import Path
 
 import pytest
 
-from mmret.backbones import resolve
+from mmret.backbones import resolve, vlm_files
 from mmret.backbones.registry import names
 from mmret.backbones.vlm_presets import PRESETS
-from mmret.backbones.vlm_specs import VlmSpec, own_resizing
+from mmret.backbones.vlm_specs import VlmSpec, as_loaded, own_resizing
 from mmret.errors import InputError
 
 
@@ -42,6 +42,17 @@ def test_a_benchmarks_protocol_may_leave_the_preprocessing_to_the_backbone() -> 
     assert resolve("vit-b-16-siglip-webli", "own").preprocess == "squash"
     with pytest.raises(InputError, match="'center-crop' is no resizing for a vision-language model"):
         resolve("dse-qwen2-2b-mrl", "center-crop")
+
+
+def test_a_hubs_revision_is_the_commit_in_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = resolve("dse-qwen2-2b-mrl")
+    assert isinstance(spec, VlmSpec) and spec.revision == "MrLight/dse-qwen2-2b-mrl-v1@main"
+    monkeypatch.setattr(
+        vlm_files, "try_to_load_from_cache", lambda *_: "/cache/snapshots/0123abc/config.json"
+    )
+    assert as_loaded(spec).revision == resolve(spec.name).revision == "MrLight/dse-qwen2-2b-mrl-v1@0123abc"
+    pinned = resolve("gme-qwen2-vl-2b")
+    assert isinstance(pinned, VlmSpec) and as_loaded(pinned) == pinned
 
 
 @pytest.mark.parametrize(
