@@ -28,7 +28,8 @@ from mmret.backbones.openclip import OpenClipBackbone, build_model
 from mmret.backbones.openclip_specs import model_config
 from mmret.backbones.registry import resolve
 from mmret.data.images import FolderImages
-from mmret.embedding import embed_images, pixel_batches
+from mmret.embedding import embed_images
+from mmret.pixel_batches import pixel_batches
 
 WIDTH, HEIGHT = 640, 480
 DISTINCT = 512

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 from torch import Tensor
@@ -10,6 +11,7 @@ from mmret.backbones.base import Backbone
 from mmret.composition import ComposedFeatures, Composer
 from mmret.composition.scores import (
     Composed,
+    Gallery,
     Integers,
     NeedsGallery,
     ScoreBlock,
@@ -24,6 +26,7 @@ from mmret.encoded_benchmark import EncodedBenchmark, Vectors
 from mmret.errors import InputError
 from mmret.retrieval.evaluate import Evaluation, evaluate
 from mmret.retrieval.index import Index
+from mmret.retrieval.maxsim import MultiVectorIndex
 from mmret.retrieval.refine import break_ties
 from mmret.retrieval.run import Run
 from mmret.retrieval.scored_search import search_scores
@@ -92,13 +95,13 @@ def rank_queries(queries: Vectors | Scored, encoded: EncodedBenchmark, depth: in
     benchmark, ids = encoded.benchmark, encoded.query_ids
     pools = searched_pools(benchmark)
     run = _search(
-        encoded.index, queries, ids, range(len(ids)), depth, exclude=benchmark.exclusions, pools=pools
+        encoded.searched, queries, ids, range(len(ids)), depth, exclude=benchmark.exclusions, pools=pools
     )
     run = break_ties(run, benchmark.judgements, benchmark.protocol.tie_break)
     subset_run = None
     if benchmark.pools and pools is None:
         chosen = [row for row, name in enumerate(ids) if name in benchmark.pools]
-        subset_run = _search(encoded.index, queries, ids, chosen, depth, pools=benchmark.pools)
+        subset_run = _search(encoded.searched, queries, ids, chosen, depth, pools=benchmark.pools)
     return Ranked(run, subset_run, _evaluated(run, benchmark, subset_run))
 
 
@@ -114,7 +117,7 @@ def _evaluated(run: Run, benchmark: Benchmark, subset_run: Run | None = None) ->
 
 
 def _search(
-    index: Index,
+    index: Index | MultiVectorIndex,
     queries: Vectors | Scored,
     ids: Sequence[str],
     chosen: Sequence[int],
@@ -125,8 +128,10 @@ def _search(
     """The run of the chosen queries, by position."""
     names = [ids[row] for row in chosen]
     if isinstance(queries, np.ndarray):
+        assert isinstance(index, Index), "composers refuse backbones of several vectors"
         return search(index, names, queries[list(chosen)], depth, exclude=exclude, pools=pools)
-    scores = _of(queries.scores(index), np.array(chosen))
+    # What several vectors a document are scored by is known to the queries; the protocol speaks of one.
+    scores = _of(queries.scores(cast(Gallery, index)), np.array(chosen))
     return search_scores(index, names, scores, depth, exclude=exclude, pools=pools)
 
 

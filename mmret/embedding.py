@@ -1,32 +1,29 @@
 """Images and texts → vectors, in bounded memory, into a store that survives a kill."""
 
-import os
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal, NamedTuple, NoReturn, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from mmret.backbones.base import Backbone
-from mmret.backbones.preprocess import Preprocess
+from mmret.backbones.base import Backbone, Features, TokenVectors
 from mmret.data.images import ImageSource
 from mmret.errors import InputError, InputWarning
+from mmret.pixel_batches import PixelBatch, pixel_batches
+from mmret.retrieval.multi_vectors import ManyVectors, MultiVectors
 from mmret.retrieval.store import EmbeddingStore
 
 Vectors = NDArray[np.float32]
 
 _FLUSH_ROWS = 8192
+_FLUSH_BYTES = 2**28
 _FLUSH_SECONDS = 30.0
 _NAMED = 10  # so many broken images are named, the rest counted
-_FEW_IMAGES = 256  # reading so many takes about as long as starting worker processes
 
 
 def embed_images(
@@ -35,7 +32,7 @@ def embed_images(
     ids: Sequence[str] | None = None,
     *,
     store: EmbeddingStore | None = None,
-    batch_size: int = 64,
+    batch_size: int | None = None,
     workers: int | None = None,
     progress: bool = True,
     on_error: Literal["raise", "skip"] = "raise",
@@ -43,7 +40,8 @@ def embed_images(
     """Return the un-normalised features float32 [N, D] of images, in the order of `ids` (by default: all).
 
     With a `store`, only what it lacks, or holds under another stamp, is encoded; vectors are written at least
-    twice a minute, and a killed run resumes from there. Without one they stay in memory. `workers` processes
+    twice a minute, and a killed run resumes from there. Without one they stay in memory. `batch_size` is the
+    backbone's own by default (`images_at_once`). `workers` processes
     read ahead; with 0, threads of this process read a batch between two batches of the model (by default so on
     a CPU, while a GPU gets one process a core).
 
@@ -51,8 +49,54 @@ def embed_images(
     counted and the first ten named: in an `InputError`, or, with `on_error="skip"`, in a warning. Their rows
     are then NaN, which no index accepts, so that a smaller gallery is always somebody's decision.
     """
+    if backbone.spec.multi_vector:
+        raise InputError(
+            f"{backbone.spec.name} gives every token of an image a vector of its own, where one an image is needed: "
+            "choose another pooling."
+        )
     wanted = list(images.ids if ids is None else ids)
     target: _Target = _Memory(backbone.spec.width) if store is None else store
+    failures = _embed(backbone, images, wanted, target, store, batch_size, workers, progress)
+    _report(failures, len(wanted), on_error)
+    return _rows(target, wanted, failures, backbone.spec.width)
+
+
+def embed_documents(
+    backbone: Backbone,
+    images: ImageSource,
+    ids: Sequence[str] | None = None,
+    *,
+    store: EmbeddingStore | None = None,
+    batch_size: int | None = None,
+    workers: int | None = None,
+    progress: bool = True,
+) -> Vectors | ManyVectors:
+    """Return what a backbone gives for images: as `embed_images`, or several L2-normalised vectors an image.
+
+    Several vectors come from a store as they lie there, memory-mapped; without one they are in memory.
+    """
+    if not backbone.spec.multi_vector:
+        return embed_images(
+            backbone, images, ids, store=store, batch_size=batch_size, workers=workers, progress=progress
+        )
+    wanted = list(images.ids if ids is None else ids)
+    target: _Target = _Memory(backbone.spec.width) if store is None else store
+    failures = _embed(backbone, images, wanted, target, store, batch_size, workers, progress)
+    _report(failures, len(wanted), "raise")
+    return target.multi_vectors(wanted)
+
+
+def _embed(
+    backbone: Backbone,
+    images: ImageSource,
+    wanted: Sequence[str],
+    target: "_Target",
+    store: EmbeddingStore | None,
+    batch_size: int | None,
+    workers: int | None,
+    progress: bool,
+) -> dict[str, str]:
+    """Encode what the target lacks; returns why images could not be read, by id."""
     todo, failures = _outstanding(images, list(dict.fromkeys(wanted)), store)
     loader = pixel_batches(backbone, images, list(todo), batch_size, workers)
     with _Writer(target, todo) as writer, _bar(len(todo), backbone, progress) as bar:
@@ -60,14 +104,18 @@ def embed_images(
             writer.write(batch.ids, batch.vectors)
             failures |= batch.failures
             bar.update(len(batch.ids) + len(batch.failures))
-    _report(failures, len(wanted), on_error)
-    return _rows(target, wanted, failures, backbone.spec.width)
+    return failures
 
 
 def embed_texts(
     backbone: Backbone, texts: Sequence[str], *, batch_size: int = 256, progress: bool = False
 ) -> Vectors:
-    """Return the un-normalised features float32 [N, D] of texts. Over-long ones are cut, with one warning."""
+    """Return the un-normalised features float32 [N, D] of texts. Over-long ones are cut, with one warning.
+
+    Raises `InputError` for a backbone that gives several vectors a text.
+    """
+    if backbone.spec.multi_vector:
+        raise InputError(f"{backbone.spec.name} gives every token a vector, where one a text is needed.")
     tokens = backbone.tokenize(texts)
     vectors = np.empty((len(texts), backbone.spec.width), dtype=np.float32)
     with _bar(len(texts), backbone, progress, unit="text") as bar, torch.no_grad():
@@ -79,8 +127,12 @@ def embed_texts(
 
 
 def open_store(path: str | Path, backbone: Backbone) -> EmbeddingStore:
-    """Create or resume a store for the vectors of `backbone`; raises `InputError` if it holds another's."""
-    return EmbeddingStore.open(path, backbone.fingerprint(), width=backbone.spec.width)
+    """Create or resume a store for the vectors of `backbone`; raises `InputError` if it holds another's.
+
+    Several vectors an image are kept in half precision: a page of a thousand takes a quarter of a megabyte so.
+    """
+    dtype = "float16" if backbone.spec.multi_vector else "float32"
+    return EmbeddingStore.open(path, backbone.fingerprint(), width=backbone.spec.width, dtype=dtype)
 
 
 class _Target(Protocol):
@@ -88,9 +140,13 @@ class _Target(Protocol):
 
     def remove(self, ids: Iterable[str]) -> None: ...
 
-    def append(self, ids: Iterable[str], vectors: Vectors, stamps: Sequence[str] | None = None) -> None: ...
+    def append(
+        self, ids: Iterable[str], vectors: Vectors | MultiVectors, stamps: Sequence[str] | None = None
+    ) -> None: ...
 
     def vectors(self, ids: Iterable[str]) -> Vectors: ...
+
+    def multi_vectors(self, ids: Iterable[str]) -> ManyVectors: ...
 
 
 class _Memory:
@@ -103,12 +159,22 @@ class _Memory:
     def remove(self, ids: Iterable[str]) -> None:
         """Nothing is ever held twice here."""
 
-    def append(self, ids: Iterable[str], vectors: Vectors, stamps: Sequence[str] | None = None) -> None:
-        self._held.update(zip(ids, vectors, strict=True))
+    def append(
+        self, ids: Iterable[str], vectors: Vectors | MultiVectors, stamps: Sequence[str] | None = None
+    ) -> None:
+        rows = vectors
+        if isinstance(vectors, MultiVectors):
+            rows = [vectors.take([row]).vectors for row in range(len(vectors))]  # type: ignore[assignment]
+        self._held.update(zip(ids, rows, strict=True))  # type: ignore[arg-type]
 
     def vectors(self, ids: Iterable[str]) -> Vectors:
         rows = [self._held[id] for id in ids]
         return np.stack(rows) if rows else np.empty((0, self._width), dtype=np.float32)
+
+    def multi_vectors(self, ids: Iterable[str]) -> MultiVectors:
+        rows = [self._held[id] for id in ids]
+        flat = np.concatenate(rows) if rows else np.empty((0, self._width), dtype=np.float32)
+        return MultiVectors.of_lengths(flat, [len(row) for row in rows])
 
 
 class _Writer:
@@ -118,7 +184,8 @@ class _Writer:
         self._target = target
         self._stamps = stamps
         self._ids: list[str] = []
-        self._vectors: list[Vectors] = []
+        self._vectors: list[Vectors | MultiVectors] = []
+        self._bytes = 0
         self._flushed = time.monotonic()
 
     def __enter__(self) -> "_Writer":
@@ -127,108 +194,53 @@ class _Writer:
     def __exit__(self, *_: object) -> None:
         self.flush()
 
-    def write(self, ids: Sequence[str], vectors: Vectors) -> None:
+    def write(self, ids: Sequence[str], vectors: Vectors | MultiVectors) -> None:
         self._ids += ids
         self._vectors.append(vectors)
-        if len(self._ids) >= _FLUSH_ROWS or time.monotonic() - self._flushed > _FLUSH_SECONDS:
+        self._bytes += (vectors.vectors if isinstance(vectors, MultiVectors) else vectors).nbytes
+        full = len(self._ids) >= _FLUSH_ROWS or self._bytes >= _FLUSH_BYTES
+        if full or time.monotonic() - self._flushed > _FLUSH_SECONDS:
             self.flush()
 
     def flush(self) -> None:
         ids, vectors = self._ids, self._vectors
-        self._ids, self._vectors = [], []
+        self._ids, self._vectors, self._bytes = [], [], 0
         if ids:
             self._target.remove(ids)  # a changed image's old vector stays until the new one is here
-            self._target.append(ids, np.concatenate(vectors), [self._stamps[id] for id in ids])
+            self._target.append(ids, _joined(vectors), [self._stamps[id] for id in ids])
         self._flushed = time.monotonic()
 
 
-class PixelBatch(NamedTuple):
-    """Images read: their ids, uint8 [B, 3, H, W], and why others of the batch could not be read."""
+def _joined(parts: Sequence[Vectors | MultiVectors]) -> Vectors | MultiVectors:
+    ragged = [part for part in parts if isinstance(part, MultiVectors) and len(part)]
+    if ragged:
+        return MultiVectors.concatenated(ragged)
+    return np.concatenate([part for part in parts if isinstance(part, np.ndarray)])
 
-    ids: list[str]
-    pixels: Tensor | None
-    failures: dict[str, str]
+
+def _as_arrays(features: Features) -> Vectors | MultiVectors:
+    """A backbone's features as numpy has them."""
+    held = features.cpu()
+    if isinstance(held, TokenVectors):
+        return MultiVectors.of_lengths(held.vectors.numpy(), held.lengths.numpy())
+    found: Vectors = held.numpy()
+    return found
 
 
 class _EncodedBatch(NamedTuple):
     ids: list[str]
-    vectors: Vectors
+    vectors: Vectors | MultiVectors
     failures: dict[str, str]
-
-
-class _Pixels(Dataset[tuple[str, Tensor | str]]):
-    """Reads and preprocesses images; a broken one becomes the sentence that says so."""
-
-    def __init__(self, images: ImageSource, ids: Sequence[str], transform: Preprocess, threads: int) -> None:
-        self._images = images
-        self._ids = ids
-        self._transform = transform
-        self._threads = threads
-
-    def __len__(self) -> int:
-        return len(self._ids)
-
-    def __getitem__(self, index: int) -> tuple[str, Tensor | str]:
-        id = self._ids[index]
-        try:
-            return id, self._transform.pixels(self._images.read(id))
-        except InputError as error:
-            return id, str(error)
-
-    def __getitems__(self, indices: Sequence[int]) -> list[tuple[str, Tensor | str]]:
-        """Return a batch; Pillow decodes and resizes outside Python's lock, so threads do help."""
-        with ThreadPoolExecutor(self._threads) as pool:
-            return list(pool.map(self.__getitem__, indices))
-
-
-def _collate(items: Sequence[tuple[str, Tensor | str]]) -> PixelBatch:
-    read = [(id, pixels) for id, pixels in items if isinstance(pixels, Tensor)]
-    failures = {id: why for id, why in items if isinstance(why, str)}
-    return PixelBatch([id for id, _ in read], torch.stack([p for _, p in read]) if read else None, failures)
-
-
-def pixel_batches(
-    backbone: Backbone,
-    images: ImageSource,
-    ids: Sequence[str],
-    batch_size: int = 64,
-    workers: int | None = None,
-) -> Iterable[PixelBatch]:
-    """Read and preprocess images in the order of `ids`: see `embed_images` for `workers`."""
-    gpu = backbone.device.type == "cuda"
-    processes = _default_workers(len(ids), gpu) if workers is None else workers
-    return DataLoader(
-        _Pixels(images, ids, backbone.transform, threads=1 if processes else min(_cores(), 16)),
-        batch_size=batch_size,
-        num_workers=processes,
-        prefetch_factor=4 if processes else None,
-        pin_memory=gpu,
-        collate_fn=_collate,
-    )
-
-
-def _default_workers(count: int, gpu: bool) -> int:
-    """A GPU leaves the cores to processes that read ahead.
-
-    A model on the CPU needs all cores itself, and processes beside it would displace its threads, so there
-    reading and encoding take turns. (Reasoned, not measured; `bench/encode.py` compares the two.)
-    """
-    return min(_cores(), 16) if gpu and count > _FEW_IMAGES else 0
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @torch.no_grad()
 def _encoded(backbone: Backbone, batches: Iterable[PixelBatch]) -> Iterator[_EncodedBatch]:
     """Encode batch after batch; a GPU gets the next batch before the features of the last are waited for."""
-    waiting: tuple[PixelBatch, Tensor] | None = None
+    waiting: tuple[PixelBatch, Features] | None = None
     for batch in batches:
-        features = torch.empty(0, backbone.spec.width)
+        features: Features = torch.empty(0, backbone.spec.width)
         if batch.pixels is not None:
-            pixels = batch.pixels.to(backbone.device, non_blocking=True)
-            features = backbone.encode_images(backbone.transform.normalise(pixels))
+            features = backbone.encode_documents(batch.pixels)
         if waiting is not None:
             yield _fetched(*waiting)
         waiting = batch, features
@@ -236,8 +248,8 @@ def _encoded(backbone: Backbone, batches: Iterable[PixelBatch]) -> Iterator[_Enc
         yield _fetched(*waiting)
 
 
-def _fetched(batch: PixelBatch, features: Tensor) -> _EncodedBatch:
-    return _EncodedBatch(batch.ids, features.cpu().numpy(), batch.failures)
+def _fetched(batch: PixelBatch, features: Features) -> _EncodedBatch:
+    return _EncodedBatch(batch.ids, _as_arrays(features), batch.failures)
 
 
 def _outstanding(

@@ -31,6 +31,7 @@ from mmret.composition import (
     Sum,
     TextOnly,
 )
+from mmret.composition.late_interaction import MultiVectorQueries
 from mmret.data.images import FolderImages, ImageSource, read_image
 from mmret.display import Gallery, make_example
 from mmret.embedding import embed_images, open_store
@@ -166,6 +167,9 @@ class SearchableFolder:
         composer = _composer(bool(text.strip()), image is not None, phi, pdv)
         picture = image if image is None or isinstance(image, Image.Image) else read_image(image)
         features = composer(self.texts, self._query(text, picture))
+        assert not isinstance(features, MultiVectorQueries), (
+            "the folder was embedded with one vector an image"
+        )
         vector = _vector(features, pdv)
         own = None if picture is image else self._own_id(Path(str(image)))
         run = search(

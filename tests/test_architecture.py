@@ -31,7 +31,8 @@ DIRECTIONS["data.datamodules"] = DIRECTIONS["data.mined_datamodule"] = {"errors"
 DIRECTIONS["data.triplets_datamodule"] = DIRECTIONS["data.datamodules"]
 DIRECTIONS["probes"] = DIRECTIONS["data.datamodules"]
 DIRECTIONS["captioning"] = {"errors", "atomic", "data"}
-DIRECTIONS["embedding"] = {"errors", "atomic", "backbones", "data", "retrieval"}
+DIRECTIONS["pixel_batches"] = {"errors", "backbones", "data"}
+DIRECTIONS["embedding"] = {"errors", "atomic", "backbones", "data", "retrieval", "pixel_batches"}
 DIRECTIONS["inversion"] = DIRECTIONS["embedding"] | {"embedding", "composition"}
 DIRECTIONS["data.images_datamodule"] = {"inversion", *DIRECTIONS["inversion"]}
 DIRECTIONS["triplet_generation"] = {

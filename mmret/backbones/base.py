@@ -9,7 +9,7 @@ from typing import NamedTuple, Self
 import torch
 from torch import Tensor, nn
 
-from mmret.backbones.preprocess import Preprocess, build_transform
+from mmret.backbones.preprocess import ImageTransform, Pixels, build_transform, parse_name
 from mmret.backbones.prompt import Prompt
 from mmret.backbones.spec import BackboneSpec
 from mmret.errors import InputError, InputWarning
@@ -26,6 +26,30 @@ class PromptTokens(NamedTuple):
         return PromptTokens(self.ids.to(device), self.word_mask.to(device))
 
 
+class TokenVectors(NamedTuple):
+    """Several L2-normalised vectors for each of B inputs: `vectors` float32 [ΣT, D], `lengths` int64 [B]."""
+
+    vectors: Tensor
+    lengths: Tensor
+
+    def cpu(self) -> "TokenVectors":
+        """Return both tensors in the computer's own memory."""
+        return TokenVectors(self.vectors.cpu(), self.lengths.cpu())
+
+
+Features = Tensor | TokenVectors
+"""What a backbone gives for B inputs: one vector each, [B, D], or several (where `spec.multi_vector`)."""
+
+
+def single(features: Features, name: str) -> Tensor:
+    """Return [B, D]; raises `InputError` for several vectors an input, of the backbone `name`."""
+    if isinstance(features, TokenVectors):
+        raise InputError(
+            f"{name} gives every token a vector, where one an input is needed: choose another pooling."
+        )
+    return features
+
+
 class Backbone(nn.Module, ABC):
     """A model that maps images, and usually texts, to vectors of one width D.
 
@@ -33,16 +57,19 @@ class Backbone(nn.Module, ABC):
     model's device. A loaded backbone is frozen: in evaluation mode, whatever its parent module does, and
     without gradients for its weights; gradients still flow through it to `words` of `encode_prompts`.
     `transform` (PIL image → float32 [3, H, W]) can be pickled without the model.
+
+    `encode_documents` and `encode_queries` are what a search asks: they also give several vectors each, where the
+    pooling keeps those (`spec.multi_vector`), which `encode_images` and `encode_text` refuse.
     """
 
     has_text: bool = True
+    images_at_once: int = 64
+    """How many images a batch holds where nobody says otherwise."""
 
     def __init__(self, spec: BackboneSpec, precision: str = "fp32") -> None:
         super().__init__()
         self.spec = spec
-        self.transform: Preprocess = build_transform(
-            spec.preprocess, spec.image_size, spec.mean, spec.std, spec.interpolation
-        )
+        self.transform: ImageTransform = self.transform_of(spec)
         self.precision = precision
         self.frozen = False
         self.texts_read = self.texts_cut = 0
@@ -58,9 +85,26 @@ class Backbone(nn.Module, ABC):
     def load(cls, spec: BackboneSpec, precision: str, device: str) -> Self:
         """Return the frozen backbone of a spec on `device` ("cpu" or "cuda…"); raises `InputError`."""
 
+    @classmethod
+    def transform_of(cls, spec: BackboneSpec) -> ImageTransform:
+        """Return what a backbone of this kind does with an image before it is encoded."""
+        return build_transform(spec.preprocess, spec.image_size, spec.mean, spec.std, spec.interpolation)
+
+    @classmethod
+    def check_preprocess(cls, name: str) -> None:
+        """Raise `InputError` unless `name` is a preprocessing for backbones of this kind."""
+        parse_name(name)
+
     @abstractmethod
     def encode_images(self, pixels: Tensor) -> Tensor:
         """Return the features float32 [B, D] of preprocessed images [B, 3, H, W]."""
+
+    def encode_documents(self, pixels: Pixels) -> Features:
+        """Return the features of a batch that `transform.pixels` and `transform.stack` gave, uint8."""
+        stacked = pixels if isinstance(pixels, Tensor) else torch.stack(list(pixels))
+        normalised = self.transform.normalise(stacked.to(self.device, non_blocking=True))
+        assert isinstance(normalised, Tensor)
+        return self.encode_images(normalised)
 
     def tokenize(self, texts: Sequence[str]) -> Tensor:
         """Return the texts' token ids, int64 [B, L], padded; over-long texts are cut with a warning."""
@@ -69,6 +113,10 @@ class Backbone(nn.Module, ABC):
     def encode_text(self, tokens: Tensor) -> Tensor:
         """Return the features float32 [B, D] of token ids int64 [B, L]."""
         raise self._no_text()
+
+    def encode_queries(self, tokens: Tensor) -> Features:
+        """Return the features of token ids int64 [B, L]."""
+        return self.encode_text(tokens)
 
     def tokenize_prompts(self, prompts: Sequence[Prompt]) -> PromptTokens:
         """Return token ids and the pseudo-word's places; an over-long prompt loses text, never a word."""

@@ -8,13 +8,15 @@
 | `squash` | both sides to the input size, proportions lost | SigLIP, CLIPA, PE |
 | `letterbox` | longer side to the input size, black bars | open_clip's "longest" |
 
-Sizes are in pixels. A transform is a frozen value: it can be compared, printed and sent to a worker process.
+Sizes are in pixels. A transform is a frozen value: it can be compared, printed and sent to a worker process. What
+vision-language models do with whole pages is in `resizing.py`. `own` stands for whatever the backbone's own is.
 """
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from PIL import Image
@@ -26,6 +28,28 @@ from mmret.errors import InputError
 _INTERPOLATIONS = {"bicubic": InterpolationMode.BICUBIC, "bilinear": InterpolationMode.BILINEAR}
 _NAME = re.compile(r"(center-crop|squash|letterbox)|(center-crop|target-pad)-(\d+(?:\.\d+)?)")
 _LARGEST_STEP = 2**28  # pixels
+
+OWN = "own"
+"""The name that stands for a backbone's own preprocessing, in a benchmark's protocol for instance."""
+
+Pixels = Tensor | Sequence[Tensor]
+"""A batch of images: [B, 3, H, W] where all have one size, else B tensors [3, H, W]."""
+
+
+class ImageTransform(Protocol):
+    """From an image to what a backbone encodes, in two halves; a value that is sent to worker processes."""
+
+    def __call__(self, image: Image.Image, /) -> Tensor:
+        """Return both halves: one image, ready for `encode_images`."""
+
+    def pixels(self, image: Image.Image, /) -> Tensor:
+        """Return the geometry's half, uint8 [3, H, W]."""
+
+    def stack(self, images: Sequence[Tensor], /) -> Pixels:
+        """Return several results of `pixels` as one batch."""
+
+    def normalise(self, pixels: Pixels, /) -> Pixels:
+        """Return the arithmetic's half of a batch, on its device."""
 
 
 @dataclass(frozen=True)
@@ -49,9 +73,14 @@ class Preprocess:
         pixels: Tensor = functional.pil_to_tensor(square.convert("RGB"))
         return pixels
 
-    def normalise(self, pixels: Tensor) -> Tensor:
+    def stack(self, images: Sequence[Tensor]) -> Tensor:
+        """Return images of one size as one tensor [B, 3, size, size]."""
+        return torch.stack(list(images))
+
+    def normalise(self, pixels: Pixels) -> Tensor:
         """Return the arithmetic's half, float32 of `pixels` uint8 [..., 3, H, W], on their device."""
-        unit = pixels.to(torch.float32).div_(255)
+        stacked = pixels if isinstance(pixels, Tensor) else self.stack(pixels)
+        unit = stacked.to(torch.float32).div_(255)
         normalised: Tensor = functional.normalize(unit, list(self.mean), list(self.std), inplace=True)
         return normalised
 

@@ -6,8 +6,11 @@
 | `vit-h-14-laion2b-s32b-b79k`, `vit-b-16-siglip2-webli`, … | any pretrained tag of open_clip, by rule |
 | `open_clip:ARCH/TAG`, `open_clip:ARCH/FILE` | the same in open_clip's own words; local weights |
 | `timm:NAME`, `timm:ARCH/FILE` | an image encoder of timm (no texts) |
+| `dse-qwen2-2b-mrl`, `dse-phi3`, `colpali-v1.3`, … | public page encoders (`vlm_presets.py`) |
+| `vlm:FOLDER`, `vlm:OWNER/MODEL` | a vision-language model of transformers as a page encoder |
+| any of these two with `?key=value&…` | the same with another pooling, width, adapter, … (`vlm_specs.py`) |
 | `miniature-clip` | the small CLIP that ships with the package |
-| a path | a folder with `open_clip_config.json`, or a weights file in such a folder |
+| a path | a folder with `open_clip_config.json`, or a weights file in such a folder; a folder of transformers |
 
 The modules that build models are imported when one of their names is asked for.
 """
@@ -18,7 +21,7 @@ from pathlib import Path
 
 from mmret.backbones.base import Backbone
 from mmret.backbones.nearest import nearest
-from mmret.backbones.preprocess import parse_name
+from mmret.backbones.preprocess import OWN
 from mmret.backbones.spec import PRECISIONS, BackboneSpec
 from mmret.errors import InputError
 
@@ -28,6 +31,7 @@ _LOADERS = {
     "open_clip": ("mmret.backbones.openclip", "OpenClipBackbone"),
     "timm": ("mmret.backbones.timm_images", "TimmBackbone"),
     "miniature": ("mmret.backbones.miniature", "MiniatureBackbone"),
+    "vlm": ("mmret.backbones.vlm_pages", "VlmBackbone"),
 }
 
 
@@ -50,17 +54,18 @@ def load_backbone(
 def resolve(name: str, preprocess: str | None = None) -> BackboneSpec:
     """Return the spec of `name` without building the model; raises `InputError` with the nearest names."""
     spec = _loader(_loader_of(name)).describe(name)
-    if preprocess is None:
+    if preprocess is None or preprocess == OWN:
         return spec
-    parse_name(preprocess)
+    _loader(spec.loader).check_preprocess(preprocess)
     return replace(spec, preprocess=preprocess)
 
 
 def names() -> list[str]:
     """Return every short name, sorted (paths, `open_clip:` and `timm:` names come on top)."""
     from mmret.backbones.openclip_names import catalogue
+    from mmret.backbones.vlm_presets import PRESETS
 
-    return sorted([MINIATURE, *catalogue()])
+    return sorted([MINIATURE, *PRESETS, *catalogue()])
 
 
 def pick_device(device: str) -> str:
@@ -87,6 +92,12 @@ def _loader(loader: str) -> type[Backbone]:
     return found
 
 
+def _is_page_encoder(name: str) -> bool:
+    from mmret.backbones.vlm_specs import is_vlm_name
+
+    return is_vlm_name(name)
+
+
 def _loader_of(name: str) -> str:
     """Say which loader a name belongs to; raises `InputError` for a name that nobody knows."""
     prefix, colon, _ = name.partition(":")
@@ -94,6 +105,8 @@ def _loader_of(name: str) -> str:
         return prefix
     if name == MINIATURE:
         return "miniature"
+    if prefix == "vlm" or "?" in name or _is_page_encoder(name):
+        return "vlm"
     from mmret.backbones.openclip_names import find
 
     if find(name) is not None or Path(name).exists():
@@ -101,6 +114,6 @@ def _loader_of(name: str) -> str:
     if "/" in name or "\\" in name:
         raise InputError(f"{name} does not exist: a backbone's name with a slash in it is a path.")
     raise InputError(
-        f"unknown backbone {name!r}{nearest(name, names())}; open_clip:ARCH/TAG, timm:NAME and paths of "
-        "checkpoints work too."
+        f"unknown backbone {name!r}{nearest(name, names())}; open_clip:ARCH/TAG, timm:NAME, vlm:FOLDER and "
+        "paths of checkpoints work too."
     )

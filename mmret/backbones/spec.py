@@ -5,6 +5,9 @@ from dataclasses import dataclass
 PRECISIONS = ("fp32", "bf16", "fp16")
 """Number formats of weights and activations; features always come out as float32."""
 
+TOKENS = "tokens"
+"""The pooling of late interaction: none."""
+
 
 @dataclass(frozen=True)
 class BackboneSpec:
@@ -33,6 +36,11 @@ class BackboneSpec:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     interpolation: str = "bicubic"
+
+    @property
+    def multi_vector(self) -> bool:
+        """Whether the pooling keeps a vector for each token ("tokens", or "tokens-3" after clustering)."""
+        return self.pooling.startswith(TOKENS)
 
     def fingerprint(self, precision: str = "fp32") -> dict[str, str]:
         """What must agree between two sets of vectors before they may be compared, for an embedding store.

@@ -29,6 +29,7 @@ from mmret.composition.encoding import (
     encode_texts,
 )
 from mmret.composition.features import ComposedFeatures, QueryBatch, captions_of, l2_normalise
+from mmret.composition.late_interaction import MultiVectorQueries, multi_vector_queries
 from mmret.composition.phi import Phi
 from mmret.composition.phi_files import load_phi
 from mmret.composition.scores import Composed
@@ -82,8 +83,10 @@ class TextOnly:
     takes_pdv: ClassVar[bool] = False
 
     @torch.no_grad()
-    def __call__(self, backbone: TextBackbone, batch: QueryBatch) -> Tensor:
-        """The normalised features [B, D] of the relative captions."""
+    def __call__(self, backbone: TextBackbone, batch: QueryBatch) -> Tensor | MultiVectorQueries:
+        """The normalised features [B, D] of the relative captions, or several of each where the backbone gives them."""
+        if getattr(backbone.spec, "multi_vector", False):
+            return multi_vector_queries(backbone, batch)
         return average_alternatives(encode_texts(backbone, captions_of(batch)))
 
     def describe(self) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mmret.backbones.prompt import Prompt
 from mmret.composition.features import l2_normalise
+from mmret.errors import InputError
 
 TEXTS_AT_ONCE = 256
 """Texts that go through the text tower in one call: it bounds the memory when a query has many of them."""
@@ -38,6 +39,9 @@ class TextBackbone(Protocol):
     def encode_text(self, tokens: Tensor, /) -> Tensor:
         """Un-normalised features, float32 [B, D]."""
 
+    def encode_queries(self, tokens: Tensor, /) -> Any:
+        """The same, or several vectors a text (of `multi_vector` backbones)."""
+
     def tokenize_prompts(self, prompts: Sequence[Prompt], /) -> Any:
         """Token ids and the places of the pseudo-word."""
 
@@ -46,7 +50,16 @@ class TextBackbone(Protocol):
 
 
 def encode_texts(backbone: TextBackbone, texts: Sequence[Sequence[str]]) -> list[Tensor]:
-    """For each query the un-normalised features [alternatives, D] of its texts."""
+    """For each query the un-normalised features [alternatives, D] of its texts.
+
+    Raises:
+        InputError: the backbone gives several vectors a text.
+    """
+    if getattr(backbone.spec, "multi_vector", False):
+        raise InputError(
+            f"{backbone.spec.name} gives every token of a text a vector, and this method composes single ones: use "
+            "text-only, or choose another pooling."
+        )
     features = [backbone.encode_text(backbone.tokenize(block)) for block in _blocks(texts)]
     return list(torch.split(torch.cat(features), [len(alternatives) for alternatives in texts]))
 

@@ -63,7 +63,7 @@ class Protocol:
     Attributes:
         remove_reference: Take the reference image out of its own query's ranking (CIRR does).
         caption_join: What becomes of several captions, see `join_captions`.
-        preprocess: Name of the image preprocessing, as in `mmret.backbones`.
+        preprocess: Name of the image preprocessing, as in `mmret.backbones`; "own" is the backbone's own.
         query_text_field: The field of the annotations that gave the query its text; several, joined by "+", give
             several texts.
         gallery: What a query searches: all images of the split ("split"), only the references and targets of its

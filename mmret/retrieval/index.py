@@ -5,11 +5,11 @@ from functools import cached_property
 from importlib import import_module
 from typing import Protocol
 
-import numpy as np
 from numpy.typing import ArrayLike
 
 from mmret.errors import InputError
 from mmret.retrieval.checks import Floats, Integers, checked_ids, checked_vectors, normalised, row_norms
+from mmret.retrieval.gallery import Gallery
 
 DEVICES = ("cpu", "cuda", "auto")
 BACKENDS = ("faiss", "torch")
@@ -25,7 +25,7 @@ class Backend(Protocol):
         """Scores float32 and rows int64 of the `depth` best vectors of each query, [Q, depth], best first."""
 
 
-class Index:
+class Index(Gallery):
     """Inner products over a gallery of vectors [n, D], L2-normalised by default (cosine similarity).
 
     The ranking is exact with the default factory and with torch; other factory strings ("IVF1024,Flat",
@@ -58,7 +58,7 @@ class Index:
             InputError: an empty gallery, duplicate ids, zero or non-finite vectors, an unknown setting, a GPU
                 asked for where there is none, a factory string that FAISS cannot build.
         """
-        self.ids = checked_ids(ids, "the gallery")
+        super().__init__(checked_ids(ids, "the gallery"))
         if not self.ids:
             raise InputError("The gallery is empty: give at least one vector.")
         rows = checked_vectors(self.ids, vectors, "the gallery")
@@ -90,28 +90,8 @@ class Index:
         """D."""
         return int(self.vectors.shape[1])
 
-    def __len__(self) -> int:
-        return len(self.ids)
-
     def __repr__(self) -> str:
         return f"Index({len(self)} x {self.width}, {self.backend_name} {self.factory} on {self.device})"
-
-    @cached_property
-    def positions(self) -> dict[str, int]:
-        """The row of each id."""
-        return {name: row for row, name in enumerate(self.ids)}
-
-    @cached_property
-    def rows_by_id(self) -> Integers:
-        """Rows in ascending order of id, int64 [n]."""
-        return np.array(sorted(range(len(self)), key=self.ids.__getitem__), dtype=np.int64)
-
-    @cached_property
-    def id_ranks(self) -> Integers:
-        """The place of each row in the ascending order of ids, int64 [n]: what breaks ties."""
-        ranks = np.empty(len(self), dtype=np.int64)
-        ranks[self.rows_by_id] = np.arange(len(self))
-        return ranks
 
     @cached_property
     def longest(self) -> float:

@@ -7,6 +7,7 @@ import numpy as np
 
 from mmret.errors import InputError
 from mmret.retrieval.checks import Floats, Integers
+from mmret.retrieval.gallery import Gallery
 from mmret.retrieval.index import Index
 from mmret.retrieval.ranking import is_excluded, pair_scores, rank
 
@@ -15,7 +16,7 @@ _PAIRS_AT_A_TIME = 2**20
 
 
 def pool_rows(
-    index: Index, query_ids: Sequence[str], pools: Mapping[str, Sequence[str]]
+    index: Gallery, query_ids: Sequence[str], pools: Mapping[str, Sequence[str]]
 ) -> list[tuple[int, ...]]:
     """Each query's pool as rows of the gallery; an id that a pool repeats counts once.
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from mmret.retrieval.checks import Floats, Integers, checked_ids
-from mmret.retrieval.index import Index
+from mmret.retrieval.gallery import Gallery
 from mmret.retrieval.pools import pool_rows
 from mmret.retrieval.ranking import best_columns, is_excluded, padded
 from mmret.retrieval.run import Run
@@ -31,7 +31,7 @@ class Scores(Protocol):
 
 
 def search_scores(
-    index: Index,
+    index: Gallery,
     query_ids: Iterable[str],
     scores: Scores,
     k: int,
@@ -70,7 +70,7 @@ def _blocks(count: int, size: int) -> list[Integers]:
     return [np.arange(start, min(start + size, count)) for start in range(0, count, size)]
 
 
-def _by_id(index: Index, rows: Sequence[int]) -> Integers:
+def _by_id(index: Gallery, rows: Sequence[int]) -> Integers:
     """Rows in ascending order of document id."""
     chosen = np.array(rows, dtype=np.int64)
     return chosen[np.argsort(index.id_ranks[chosen])]

@@ -8,6 +8,7 @@ from tqdm import tqdm
 
 from mmret.errors import InputError
 from mmret.retrieval.checks import Floats, Integers, checked_ids, checked_vectors, normalised
+from mmret.retrieval.gallery import Gallery
 from mmret.retrieval.index import Index
 from mmret.retrieval.pools import pool_rows, rank_pools
 from mmret.retrieval.ranking import rank
@@ -66,7 +67,7 @@ def checked_depth(k: int) -> int:
     return int(k)
 
 
-def excluded_pairs(index: Index, names: tuple[str, ...], exclude: Mapping[str, Sequence[str]]) -> Integers:
+def excluded_pairs(index: Gallery, names: tuple[str, ...], exclude: Mapping[str, Sequence[str]]) -> Integers:
     """Excluded (query, document) pairs as ascending numbers `query * len(index) + row`."""
     pairs = {
         query * len(index) + index.positions[document]

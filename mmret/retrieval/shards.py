@@ -24,11 +24,15 @@ _ABANDONED_AFTER_S = 3600.0  # a file that belongs to no shard and is older was 
 
 @dataclass(frozen=True)
 class Entry:
-    """Where one id's vector stands, and the stamp (size and time of a file, say) it was made from."""
+    """Where one id's vectors stand, and the stamp (size and time of a file, say) they were made from.
+
+    They are `count` rows from `row` on; one, unless the id has several vectors.
+    """
 
     shard: str
     row: int
     stamp: str | None
+    count: int = 1
 
 
 def create_manifest(folder: Path, wanted: dict[str, Any]) -> dict[str, Any]:
@@ -84,7 +88,11 @@ def write_entries(folder: Path, shard: str, entries: Mapping[str, Entry]) -> Non
     if entries:
         rows = [entry.row for entry in entries.values()]
         stamps = [entry.stamp for entry in entries.values()]
-        write_json(folder / f"{shard}.json", {"ids": list(entries), "rows": rows, "stamps": stamps})
+        counts = [entry.count for entry in entries.values()]
+        several = {"counts": counts} if set(counts) != {1} else {}
+        write_json(
+            folder / f"{shard}.json", {"ids": list(entries), "rows": rows, "stamps": stamps, **several}
+        )
         return
     # The list goes first: vectors without a list are no shard.
     (folder / f"{shard}.json").unlink(missing_ok=True)
@@ -96,12 +104,13 @@ def read_entries(listing: Path) -> dict[str, Entry]:
     content = _read_json(listing)
     shard = listing.stem
     try:
-        columns = zip(content["ids"], content["rows"], content["stamps"], strict=True)
-        entries = {name: Entry(shard, int(row), stamp) for name, row, stamp in columns}
+        counts = content.get("counts") or [1] * len(content["ids"])
+        columns = zip(content["ids"], content["rows"], content["stamps"], counts, strict=True)
+        entries = {name: Entry(shard, int(row), stamp, int(count)) for name, row, stamp, count in columns}
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{listing} is damaged ({error!r}): delete the store and embed again.") from error
     held = len(mapped(listing.with_suffix(".npy")))
-    if any(entry.row >= held for entry in entries.values()):
+    if any(entry.row + entry.count > held for entry in entries.values()):
         raise InputError(f"{listing.with_suffix('.npy')} is too short: delete the store and embed again.")
     return entries
 

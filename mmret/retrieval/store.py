@@ -4,7 +4,8 @@ A store is a folder:
 
     store.json             {"format", "fingerprint", "width", "dtype"}
     000000-1f3a9c42.npy    one shard's vectors [m, D]
-    000000-1f3a9c42.json   its {"ids", "rows", "stamps"}: written after the vectors, it makes the shard exist
+    000000-1f3a9c42.json   its {"ids", "rows", "stamps"}: written after the vectors, it makes the shard exist;
+                           with "counts" where ids have several vectors each: so many rows from each of "rows" on
 
 Shards are numbered in the order of writing and never change, except that `remove` rewrites a shard's list of
 ids. Where two shards hold one id (two writers at once), the later one counts.
@@ -20,6 +21,7 @@ from numpy.typing import ArrayLike
 
 from mmret.errors import InputError
 from mmret.retrieval.checks import Floats, Integers, checked_ids, checked_vectors
+from mmret.retrieval.multi_vectors import MultiVectors, StoredMultiVectors
 from mmret.retrieval.shards import (
     FORMAT,
     MANIFEST,
@@ -118,8 +120,10 @@ class EmbeddingStore:
     def __repr__(self) -> str:
         return f"EmbeddingStore({str(self.path)!r}, {len(self)} x {self.width} {self.dtype})"
 
-    def append(self, ids: Iterable[str], vectors: ArrayLike, stamps: Sequence[str] | None = None) -> None:
-        """Write one shard: n ids, their vectors [n, D] and, optionally, n stamps. All of it or nothing.
+    def append(
+        self, ids: Iterable[str], vectors: ArrayLike | MultiVectors, stamps: Sequence[str] | None = None
+    ) -> None:
+        """Write one shard: n ids, their vectors [n, D] or n × several, optionally n stamps. All of it or nothing.
 
         Raises:
             InputError: an id is already held (`remove` it first), or repeated; another width or count;
@@ -127,14 +131,19 @@ class EmbeddingStore:
         """
         names = checked_ids(ids, f"{self.path}")
         self._refuse_held(names)
-        rows = self._as_stored(names, vectors)
+        counts = self._counts(names, vectors)
+        owners = names if counts is None else tuple(np.repeat(np.array(names, dtype=object), counts))
+        rows = self._as_stored(owners, vectors.vectors if isinstance(vectors, MultiVectors) else vectors)
         marks = self._aligned(names, stamps)
         if not names:
             return
         self._settle_width(rows.shape[1])
         shard = f"{self._next_shard:06d}-{secrets.token_hex(4)}"
+        held = np.ones(len(names), np.int64) if counts is None else counts
+        starts = np.cumsum(held) - held
         entries = {
-            name: Entry(shard, row, mark) for row, (name, mark) in enumerate(zip(names, marks, strict=True))
+            name: Entry(shard, int(row), mark, int(count))
+            for name, row, mark, count in zip(names, starts, marks, held, strict=True)
         }
         write_vectors(self.path / f"{shard}.npy", rows)
         write_entries(self.path, shard, entries)
@@ -182,15 +191,12 @@ class EmbeddingStore:
         is answered with the read-only map itself.
 
         Raises:
-            InputError: an id is not held, or a shard is damaged.
+            InputError: an id is not held or has several vectors, or a shard is damaged.
         """
         names = self.ids if ids is None else tuple(ids)
-        unknown = [name for name in names if name not in self._entries]
-        if unknown:
-            raise InputError(
-                f"{len(unknown)} ids are not in {self.path}, first {unknown[0]!r}: embed them first."
-            )
-        places = [self._entries[name] for name in names]
+        places = self._places(names)
+        if any(place.count != 1 for place in places):
+            raise InputError(f"{self.path} holds several vectors an id: ask for its multi_vectors.")
         shards, owner = np.unique([place.shard for place in places], return_inverse=True)
         rows = np.array([place.row for place in places], dtype=np.int64)
         if len(shards) == 1:
@@ -202,6 +208,34 @@ class EmbeddingStore:
             mine = order[start:stop]
             gathered[mine] = mapped(self.path / f"{shard}.npy")[rows[mine]]
         return gathered
+
+    def multi_vectors(self, ids: Iterable[str] | None = None) -> StoredMultiVectors:
+        """All vectors of each id, in the order of `ids` (all, without it): mapped, and read when asked for.
+
+        Raises:
+            InputError: an id is not held.
+        """
+        names = self.ids if ids is None else tuple(ids)
+        return StoredMultiVectors(self.path, self._places(names), self.width or 0)
+
+    def _places(self, names: tuple[str, ...]) -> list[Entry]:
+        unknown = [name for name in names if name not in self._entries]
+        if unknown:
+            raise InputError(
+                f"{len(unknown)} ids are not in {self.path}, first {unknown[0]!r}: embed them first."
+            )
+        return [self._entries[name] for name in names]
+
+    def _counts(self, names: tuple[str, ...], vectors: ArrayLike | MultiVectors) -> Integers | None:
+        """How many vectors each id has; None where each has one."""
+        if not isinstance(vectors, MultiVectors):
+            return None
+        if len(vectors) != len(names) or (vectors.lengths == 0).any():
+            raise InputError(
+                f"There are {len(names)} ids for {self.path} and {len(vectors)} groups of vectors, of "
+                f"{vectors.lengths.min(initial=0)} or more: give each id a group of at least one."
+            )
+        return vectors.lengths
 
     def _refuse_held(self, names: tuple[str, ...]) -> None:
         held = [name for name in names if name in self._entries]

@@ -1,0 +1,148 @@
+"""LoRA and DoRA through peft: adapters that load completely or not at all, and adapters to train."""
+
+import importlib.util
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from mmret.errors import InputError
+
+DSE_TARGETS = r".*\.\w+_proj"
+"""The linear maps called `*_proj`, which DSE adapts; a regular expression over the whole of a module's name."""
+
+_NAMED = 5
+_LORA = re.compile(r"\.lora_|\.lora\.|lora_magnitude_vector")
+_OUTER = re.compile(r"^(?:base_model\.model\.|module\.)*")
+_WRAPPERS = ("", "model.", "vlm.", "vlm.model.", "language_model.", "model.language_model.")
+
+
+@dataclass(frozen=True)
+class AdapterSettings:
+    """How a new adapter is made; the defaults are DSE's (arXiv 2406.11251)."""
+
+    rank: int = 8
+    alpha: int = 64
+    dropout: float = 0.1
+    dora: bool = False
+    targets: str = DSE_TARGETS
+
+
+def load_adapter(model: nn.Module, folder: Path) -> nn.Module:
+    """Put the adapter of a folder into a model, and return it (changed in place).
+
+    Names in the file may have been made for the model that generates (`model.…`), ours is the base model inside it:
+    wrapping names are taken off as far as a module of that name is there. Raises `InputError`, naming keys, where a
+    key of the file has no place, or a place is left without its weights, which would then be random.
+    """
+    _require_peft()
+    from peft import LoraConfig, PeftConfig, inject_adapter_in_model
+    from safetensors.torch import load_file
+
+    config = PeftConfig.from_pretrained(str(folder))
+    if not isinstance(config, LoraConfig):
+        raise InputError(f"{folder} holds a {type(config).__name__}: adapters are LoRA's (or DoRA's).")
+    config.inference_mode = True
+    try:
+        inject_adapter_in_model(config, model)
+    except ValueError as error:
+        raise InputError(f"the adapter in {folder} is for another model ({str(error)[:200]}).") from error
+    _fill(model, load_file(folder / "adapter_model.safetensors"), folder)
+    return model
+
+
+def add_adapter(model: nn.Module, settings: AdapterSettings) -> nn.Module:
+    """Put a new adapter into a model (changed in place); it changes no vector until it is trained."""
+    _require_peft()
+    from peft import LoraConfig, inject_adapter_in_model
+
+    config = LoraConfig(
+        r=settings.rank,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        use_dora=settings.dora,
+        target_modules=settings.targets,
+    )
+    try:
+        inject_adapter_in_model(config, model)
+    except ValueError as error:
+        raise InputError(
+            f"the model has no modules that match {settings.targets!r} ({str(error)[:200]})."
+        ) from error
+    return model
+
+
+def save_adapter(model: nn.Module, folder: Path, settings: AdapterSettings) -> None:
+    """Write a model's adapter as peft's folder, which `load_adapter` reads; weights last, whole or not at all."""
+    _require_peft()
+    from peft import LoraConfig
+    from safetensors.torch import save
+
+    from mmret.atomic import atomic_write
+
+    folder.mkdir(parents=True, exist_ok=True)
+    config = LoraConfig(
+        r=settings.rank,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        use_dora=settings.dora,
+        target_modules=settings.targets,
+    )
+    config.save_pretrained(str(folder))
+    tensors = {
+        f"base_model.model.{key.replace('.default', '')}": value.detach().cpu().contiguous()
+        for key, value in _places(model).items()
+    }
+    with atomic_write(folder / "adapter_model.safetensors") as file:
+        file.write(save(tensors, metadata={"format": "pt"}))
+
+
+def adapter_parameters(model: nn.Module) -> list[nn.Parameter]:
+    """Return the weights of a model's adapter; none where it has none."""
+    return [parameter for name, parameter in model.named_parameters() if _LORA.search(name)]
+
+
+def _require_peft() -> None:
+    if importlib.util.find_spec("peft") is None:
+        raise InputError("adapters need peft: install mmret[vlm].")
+
+
+def _places(model: nn.Module) -> dict[str, Tensor]:
+    """The adapter's weights in a model by name."""
+    return {name: value for name, value in model.state_dict().items() if _LORA.search(name)}
+
+
+def _fill(model: nn.Module, state: Mapping[str, Tensor], folder: Path) -> None:
+    places = _places(model)
+    by_name = {name.replace(".default", ""): name for name in places}
+    found: dict[str, Tensor] = {}
+    unexpected = []
+    for key, value in state.items():
+        name = _inner(key, by_name)
+        if name is None or places[name].shape != value.shape:
+            unexpected.append(key)
+        else:
+            found[name] = value
+    _refuse("has weights that no part of the model takes", unexpected, folder)
+    _refuse("lacks weights that the model needs", sorted(places.keys() - found.keys()), folder)
+    model.load_state_dict(found, strict=False)
+
+
+def _inner(key: str, by_name: Mapping[str, str]) -> str | None:
+    """The model's name for a key of the file: without peft's own words in front, and without a wrapper's."""
+    bare = _OUTER.sub("", key)
+    candidates = [bare.removeprefix(prefix) for prefix in _WRAPPERS]
+    candidates += [f"{prefix}{bare}" for prefix in _WRAPPERS]
+    candidates += [f"language_model.{bare.removeprefix('model.')}"]
+    return next((by_name[name] for name in candidates if name in by_name), None)
+
+
+def _refuse(what: str, keys: Iterable[str], folder: Path) -> None:
+    wrong = list(keys)
+    if wrong:
+        more = f" and {len(wrong) - _NAMED} more" if len(wrong) > _NAMED else ""
+        raise InputError(
+            f"the adapter in {folder} {what}: {', '.join(wrong[:_NAMED])}{more}; nothing of it is used."
+        )
