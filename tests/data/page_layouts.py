@@ -102,7 +102,7 @@ def write_image_folder(root: Path) -> Path:
 
 
 def write_rows(root: Path) -> Path:
-    """Rows of query and page in two shards; two rows ask the same of two pages, one asks nothing, one page comes twice."""
+    """Rows of query and page in two shards: two ask the same, one asks nothing, one page comes twice."""
     asked = ["What is red?", "What is green?", None, "What is red?", "What is wide?"]
     files = ["a.png", "b.png", "c.png", "d.png", "a.png"]
     rows = [
@@ -158,7 +158,7 @@ def write_wiki_ss(root: Path) -> Path:
 def write_labelled(root: Path) -> Path:
     """Two PDFs and three questions, one on pages of both."""
     root.mkdir(parents=True, exist_ok=True)
-    (root / "standard.pdf").write_bytes(make_pdf(["copay is 20", "deductible is 500", "networks"]))
+    (root / "standard.pdf").write_bytes(make_pdf(["standard copay is 20", "deductible is 500", "networks"]))
     (root / "plus.pdf").write_bytes(make_pdf(["copay is 10", "deductible is 100"]))
     asked: list[tuple[str, str, list[list[object]]]] = [
         ("c0", "what is the standard copay?", [["standard.pdf", 0]]),
