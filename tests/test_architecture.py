@@ -60,6 +60,7 @@ DIRECTIONS["run_methods"] = {
     "tables.cells",
     "text_search",
 }
+DIRECTIONS["mteb_adapter"] = {"embedding", *DIRECTIONS["embedding"]}
 DIRECTIONS["pdv_choice"] = {"corridor", *DIRECTIONS["corridor"]}
 DIRECTIONS["experiment"] = {
     "inversion",

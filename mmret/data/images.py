@@ -209,10 +209,18 @@ def _decode(source: Path | BytesIO, name: str, frame: int) -> Image.Image:
             image.seek(frame)
         if image.width * image.height > MAX_PIXELS:
             raise InputError(_too_large(name))
-        image.load()
-        turn = _TURNS.get(_orientation(image))
-        rgb = _rgb(image, name)
-        return rgb if turn is None else rgb.transpose(turn)
+        return upright_rgb(image, name)
+
+
+def upright_rgb(image: Image.Image, name: str) -> Image.Image:
+    """An opened image as this module has it: 8-bit RGB, upright, transparency on white.
+
+    Raises `InputError` for a pixel format without a defined white; `name` says in the message which image.
+    """
+    image.load()
+    turn = _TURNS.get(_orientation(image))
+    rgb = _rgb(image, name)
+    return rgb if turn is None else rgb.transpose(turn)
 
 
 def _orientation(image: Image.Image) -> object:
