@@ -20,7 +20,7 @@ class BM25:
     """BM25 as Lucene computes it, by `bm25s` (extra `text`).
 
     Attributes:
-        k1: How soon more of the same word stops counting; .9 is Anserini's and Pyserini's default, and DSE's baseline.
+        k1: How soon more of the same word stops counting; .9 is Anserini's default.
         b: How much long texts are held back; .4 as there.
         method: The variant, as `bm25s` names them.
         analyser: Text → words, the same for queries and documents.
