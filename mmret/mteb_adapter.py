@@ -94,7 +94,8 @@ class MtebEncoder:
             found.append(embed_texts(self.backbone, list(batch["text"])))
         if not found:
             raise InputError(f"A batch of MTEB holds {', '.join(batch)}; this encoder needs text or image.")
-        return np.sum(found, axis=0, dtype=np.float32)
+        total: Vectors = np.sum(found, axis=0, dtype=np.float32)
+        return total
 
     def similarity(self, embeddings1: Any, embeddings2: Any) -> Any:
         """Cosine similarities [n, m]."""
@@ -111,8 +112,9 @@ class MtebEncoder:
     @cached_property
     def mteb_model_meta(self) -> Any:
         """What MTEB keeps beside a result; the revision is that of the weights."""
-        from mteb.models.model_meta import ModelMeta
+        from mteb.models import ModelMeta
 
+        make: Any = ModelMeta  # its validator takes names where its type says enumerations
         spec = self.backbone.spec
         unknown = (
             "release_date",
@@ -122,7 +124,7 @@ class MtebEncoder:
             "open_weights",
             "use_instructions",
         )
-        return ModelMeta(
+        return make(
             loader=None,
             name=self.name,
             revision=spec.revision,

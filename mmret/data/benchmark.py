@@ -261,7 +261,9 @@ class Benchmark:
             raise InputError(f"{path} holds a {type(record).__name__}, not the object of a benchmark.")
         queries = records.field(record, "queries", list, str(path))
         return cls(
-            **{key: records.field(record, key, str, str(path)) for key in ("name", "version", "split")},
+            name=records.field(record, "name", str, str(path)),
+            version=records.field(record, "version", str, str(path)),
+            split=records.field(record, "split", str, str(path)),
             images=images,
             gallery=records.strings(record.get("gallery"), "gallery", str(path)),
             queries=tuple(parse_query(item, f"{path}, query {row}") for row, item in enumerate(queries)),

@@ -10,7 +10,7 @@ Two benchmarks, for they answer two questions: over the whole pool (`labelled:FO
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -38,7 +38,7 @@ class LabelledPages:
         self.read = self._pages.read
         self.stamp = self._pages.stamp
 
-    def missing(self, ids: Sequence[str]) -> list[str]:
+    def missing(self, ids: Iterable[str]) -> list[str]:
         """None: each id is a page of a document that was opened."""
         known = set(self.ids)
         return [id for id in ids if id not in known]

@@ -8,7 +8,7 @@ import bisect
 import csv
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -106,7 +106,13 @@ class RecordTable:
 
 
 def _open(path: Path) -> Part:
-    kinds = {".parquet": _Parquet, ".arrow": _Arrow, ".jsonl": _Lines, ".csv": _Delimited, ".tsv": _Delimited}
+    kinds: dict[str, Callable[[Path], Part]] = {
+        ".parquet": _Parquet,
+        ".arrow": _Arrow,
+        ".jsonl": _Lines,
+        ".csv": _Delimited,
+        ".tsv": _Delimited,
+    }
     if path.suffix not in kinds:
         raise InputError(f"{path} is no table of a known kind ({', '.join(SUFFIXES)}).")
     if not path.is_file():
@@ -131,7 +137,9 @@ class _Parquet:
 
         self._file = ParquetFile(path)
         self.columns = self._file.schema_arrow.names
-        sizes = [self._file.metadata.row_group(group).num_rows for group in range(self._file.num_row_groups)]
+        sizes: list[int] = [
+            self._file.metadata.row_group(group).num_rows for group in range(self._file.num_row_groups)
+        ]
         self._starts = [sum(sizes[:group]) for group in range(len(sizes) + 1)]
         self._held: tuple[str, int, Any] = ("", -1, None)
 
@@ -186,7 +194,7 @@ class _Lines:
     def __init__(self, path: Path) -> None:
         self._path = path
         first = next(records.stream_json_lines(path), None)
-        self.columns = list(first[1]) if first is not None else []
+        self.columns: Sequence[str] = list(first[1]) if first is not None else []
 
     @cached_property
     def _all(self) -> list[records.Record]:
@@ -208,7 +216,7 @@ class _Delimited:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self.columns = next(self._read(), [])
+        self.columns: Sequence[str] = next(self._read(), [])
 
     @cached_property
     def _all(self) -> list[records.Record]:

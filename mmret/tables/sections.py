@@ -153,8 +153,9 @@ def _one(item: Settings, section: Section, benchmark: str, numbers: Settings) ->
         row["base"] = f"{item['base']}@{place}"
     if "method" in item:
         row["method"] = _fill(item["method"], {"{benchmark}": benchmark, "{split}": section.split})
-        if isinstance(row["method"], dict) and isinstance(row["method"].get("of"), list):
-            row["method"] |= {"of": [f"{name}@{place}" for name in item["method"]["of"]]}
+        if isinstance(row["method"], dict) and row["method"].get("of"):
+            parts = records.strings(row["method"]["of"], "of", f"row {item['name']}")
+            row["method"] |= {"of": [f"{name}@{place}" for name in parts]}
     if row.get("published"):
         row["unpublished"] = False
     return row
