@@ -10,6 +10,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -51,9 +52,7 @@ class RecordTable:
             raise InputError("A table needs at least one file.")
         self._forget()
         self.columns = tuple(self._parts[0].columns)
-        self._starts = [0]
-        for part in self._parts:
-            self._starts.append(self._starts[-1] + len(part))
+        self._starts = [0, *accumulate(map(len, self._parts))]
 
     def __len__(self) -> int:
         return self._starts[-1]
@@ -172,9 +171,7 @@ class _Arrow:
             reader = pyarrow.ipc.open_file(mapped)
             self._batches = [reader.get_batch(number) for number in range(reader.num_record_batches)]
         self.columns = reader.schema.names
-        self._starts = [0]
-        for batch in self._batches:
-            self._starts.append(self._starts[-1] + batch.num_rows)
+        self._starts: list[int] = [0, *accumulate(batch.num_rows for batch in self._batches)]
 
     def __len__(self) -> int:
         return self._starts[-1]

@@ -36,7 +36,7 @@ def cells(count: int) -> list[dict[str, Any]]:
     return [{"bytes": picture(number), "path": None} for number in range(count)]
 
 
-def write_parquet(path: Path, rows: Rows, rows_a_group: int = 4) -> Path:
+def write_parquet(path: Path, rows: Rows, rows_a_group: int = 3) -> Path:
     """A parquet file in several row groups."""
     path.parent.mkdir(parents=True, exist_ok=True)
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(list(rows)), path, row_group_size=rows_a_group)

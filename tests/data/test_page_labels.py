@@ -18,7 +18,7 @@ def test_two_benchmarks_over_one_folder(tmp_path: Path) -> None:
         == ("plus.pdf#0", "plus.pdf#1", *(f"standard.pdf#{n}" for n in range(3)))
     )
     assert pool.judgements["c1"] == {"standard.pdf#1": 1, "plus.pdf#1": 1} == within.judgements["c1"]
-    assert (pool.name, pool.protocol.gallery, pool.searched_pools) == ("plans", "split", None)
+    assert (pool.name, pool.protocol.gallery, pool.searched_pools, pool.pools) == ("plans", "split", None, {})
     assert (within.name, within.protocol.gallery) == ("plans-within", "document")
     assert within.searched_pools == {
         "c0": tuple(f"standard.pdf#{n}" for n in range(3)),
