@@ -136,10 +136,8 @@ class _Parquet:
 
         self._file = ParquetFile(path)
         self.columns = self._file.schema_arrow.names
-        sizes: list[int] = [
-            self._file.metadata.row_group(group).num_rows for group in range(self._file.num_row_groups)
-        ]
-        self._starts = [sum(sizes[:group]) for group in range(len(sizes) + 1)]
+        groups = map(self._file.metadata.row_group, range(self._file.num_row_groups))
+        self._starts: list[int] = [0, *accumulate(group.num_rows for group in groups)]
         self._held: tuple[str, int, Any] = ("", -1, None)
 
     def __len__(self) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from mmret.errors import InputError
 from mmret.retrieval.index import Index
@@ -19,6 +20,7 @@ from mmret.retrieval.store import EmbeddingStore
 Vectors = NDArray[np.float32]
 
 _TEXTS_AT_A_TIME = 4096
+_PROGRESS_AFTER_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ class TextEncoder:
 
     def embed(self, texts: Iterable[tuple[str, str]], store: EmbeddingStore) -> None:
         """Encode (id, text) pairs that a store lacks or holds of another text, block by block: a killed run goes on."""
-        pairs = iter(texts)
+        pairs = iter(tqdm(texts, desc=self.settings.model, unit="text", delay=_PROGRESS_AFTER_S))
         while block := list(islice(pairs, _TEXTS_AT_A_TIME)):
             stamps = {id: hashlib.sha256(text.encode()).hexdigest()[:16] for id, text in block}
             missing = set(store.missing(list(stamps), list(stamps.values())))
