@@ -17,7 +17,7 @@ help:  ## the targets
 
 $(READY): setup.cfg pyproject.toml constraints.txt
 	test -x $(BIN)/pip || $(PYTHON) -m venv --clear .venv
-	$(BIN)/pip install --constraint constraints.txt --editable ".[dev,hub,notebooks,vlm,ocr]"
+	$(BIN)/pip install --constraint constraints.txt --editable ".[dev,hub,notebooks,vlm,ocr,text,dense,mteb]"
 	touch $@
 
 demo: $(READY)  ## the whole corridor on a generated benchmark; ends with a report

@@ -24,7 +24,8 @@ from mmret.composition.scoring import Transform
 from mmret.data.benchmark import Benchmark
 from mmret.encoded_benchmark import EncodedBenchmark, Vectors
 from mmret.errors import InputError
-from mmret.retrieval.evaluate import Evaluation, evaluate
+from mmret.judging import evaluate_run, run_depth
+from mmret.retrieval.evaluate import Evaluation
 from mmret.retrieval.index import Index
 from mmret.retrieval.maxsim import MultiVectorIndex
 from mmret.retrieval.refine import break_ties
@@ -32,8 +33,6 @@ from mmret.retrieval.run import Run
 from mmret.retrieval.scored_search import search_scores
 from mmret.retrieval.search import search
 
-#: Ranks kept of each query: what CIRCO's and CIRR's servers take.
-DEPTH = 50
 _QUERIES_AT_ONCE = 256
 
 
@@ -90,10 +89,14 @@ def query_vectors(features: Settled, transform: Transform | None = None) -> Vect
     return queries.detach().float().cpu().numpy() if isinstance(queries, Tensor) else queries
 
 
-def rank_queries(queries: Vectors | Scored, encoded: EncodedBenchmark, depth: int = DEPTH) -> Ranked:
-    """Search what the benchmark's protocol says, the subsets of its queries as well, and evaluate with its metrics."""
+def rank_queries(queries: Vectors | Scored, encoded: EncodedBenchmark, depth: int | None = None) -> Ranked:
+    """Search what the benchmark's protocol says, the subsets of its queries as well, and evaluate with its metrics.
+
+    `depth` is that of the run, by default `run_depth`'s.
+    """
     benchmark, ids = encoded.benchmark, encoded.query_ids
-    pools = searched_pools(benchmark)
+    depth = run_depth(benchmark) if depth is None else depth
+    pools = benchmark.searched_pools
     run = _search(
         encoded.searched, queries, ids, range(len(ids)), depth, exclude=benchmark.exclusions, pools=pools
     )
@@ -102,18 +105,7 @@ def rank_queries(queries: Vectors | Scored, encoded: EncodedBenchmark, depth: in
     if benchmark.pools and pools is None:
         chosen = [row for row, name in enumerate(ids) if name in benchmark.pools]
         subset_run = _search(encoded.searched, queries, ids, chosen, depth, pools=benchmark.pools)
-    return Ranked(run, subset_run, _evaluated(run, benchmark, subset_run))
-
-
-def searched_pools(benchmark: Benchmark) -> Mapping[str, Sequence[str]] | None:
-    """Each query's own candidates where the protocol searches these, else None: the whole gallery."""
-    return benchmark.pools if benchmark.protocol.gallery == "pool" else None
-
-
-def _evaluated(run: Run, benchmark: Benchmark, subset_run: Run | None = None) -> Evaluation:
-    if not benchmark.judgements:
-        return Evaluation((), {}, {}, ties=run.ties, missing=0, unreachable=0)
-    return evaluate(run, benchmark.judgements, benchmark.metrics, subset_run=subset_run)
+    return Ranked(run, subset_run, evaluate_run(run, benchmark, subset_run))
 
 
 def _search(

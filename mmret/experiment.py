@@ -16,21 +16,20 @@ from mmret.cell_training import query_encoder, trained_method, training_folders
 from mmret.composition import ComposedFeatures, Composer, composer_from_spec
 from mmret.composition.scores import Settled
 from mmret.composition.word_files import PseudoWords
-from mmret.corridor import DEPTH, Ranked, compose, query_vectors, rank_queries
+from mmret.corridor import Ranked, compose, query_vectors, rank_queries
 from mmret.data import load_benchmark
 from mmret.data.benchmark import Benchmark
 from mmret.encoded_benchmark import EncodedBenchmark, encode_benchmark
 from mmret.errors import InputError
 from mmret.inversion import OTI, ConceptPhrases, invert_images
 from mmret.inversion.images import made_by
-from mmret.name_lookup import name_lookup
+from mmret.judging import evaluate_run
 from mmret.pdv_choice import Choice, Row, choose
-from mmret.retrieval.evaluate import evaluate
+from mmret.retrieval.refine import break_ties
+from mmret.run_methods import RUN_METHODS, run_method
 from mmret.server_files import write_submissions
 from mmret.tables.cells import CellOutcome, CellRequest, file_digest
 
-#: The method of a table's row that ranks by exact names (`mmret.name_lookup`) instead of vectors.
-NAME_LOOKUP = "name-lookup"
 #: The key under which an option of a method may differ by split, as caption files do.
 BY_SPLIT = "by_split"
 _INVERTED_AT_ONCE = 128
@@ -42,8 +41,8 @@ def run_cell(request: CellRequest) -> CellOutcome:
     Where the ground truth is not public, files for the benchmark's server take the place of the evaluation, and the
     cell awaits the server's score. Raises `InputError` where data or weights are missing.
     """
-    if request.method["name"] == NAME_LOOKUP:
-        return _look_up(request)
+    if request.method["name"] in RUN_METHODS:
+        return _run_directly(request)
     backbone = load_backbone(request.backbone, preprocess=request.protocol["preprocess"])
     method = trained_method(request)
     texts = query_encoder(request, backbone, method)
@@ -59,7 +58,7 @@ def run_cell(request: CellRequest) -> CellOutcome:
     row = Row(features, encoded, str(method["name"]), backbone.spec, composed)
     choice = choose(request.pdv, request.scoring, row)
     ranked = rank_queries(query_vectors(features, choice.transform), encoded)
-    hidden = not encoded.benchmark.judgements
+    hidden = not encoded.benchmark.is_judged
     outcome = (_submission if hidden else _outcome)(request, encoded.benchmark, ranked)
     return replace(
         outcome,
@@ -77,11 +76,11 @@ def run_cell(request: CellRequest) -> CellOutcome:
     )
 
 
-def _look_up(request: CellRequest) -> CellOutcome:
-    """The ceiling of benchmarks whose images have exact names: no vectors are compared."""
+def _run_directly(request: CellRequest) -> CellOutcome:
+    """A cell whose method ranks by itself: by names or words, or from the runs of other rows."""
     benchmark = _benchmark(request, request.split)
-    run = name_lookup(benchmark, depth=DEPTH)
-    ranked = Ranked(run, None, evaluate(run, benchmark.judgements, benchmark.metrics))
+    run = break_ties(run_method(request, benchmark), benchmark.judgements, benchmark.protocol.tie_break)
+    ranked = Ranked(run, None, evaluate_run(run, benchmark))
     return replace(_outcome(request, benchmark, ranked), facts=_facts(request, ranked, Choice()))
 
 
@@ -184,7 +183,7 @@ def _on_split(value: Any, split: str, key: str) -> Any:
 
 def _facts(request: CellRequest, ranked: Ranked, choice: Choice) -> dict[str, Any]:
     """What is worth keeping beside the numbers: ties, where the run and the training lie, how PDV was chosen."""
-    run = request.path.with_suffix(".run.npz")
+    run = request.run_path
     run.parent.mkdir(parents=True, exist_ok=True)
     ranked.run.save(run)
     facts: dict[str, Any] = {"ties": ranked.evaluation.ties, "run": str(run)}

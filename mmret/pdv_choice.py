@@ -23,7 +23,6 @@ from mmret.composition.scores import Settled, columns, with_columns
 from mmret.composition.scoring import Transform, scoring_from_spec
 from mmret.composition.selection import SweepResult, cross_fit, deal_folds, select
 from mmret.composition.sweep import QueryRankings, Sweep, sweep
-from mmret.corridor import searched_pools
 from mmret.encoded_benchmark import EncodedBenchmark
 from mmret.errors import InputError
 from mmret.retrieval.metrics import Relevance, metric
@@ -189,7 +188,7 @@ def _sweep(
             f"PDV cannot be chosen on {benchmark.name} {benchmark.split}: {len(unjudged):,} of its queries have no "
             "public ground truth; choose on another split, such as val."
         )
-    pools = benchmark.pools if wanted.subset else searched_pools(benchmark)
+    pools = benchmark.pools if wanted.subset else benchmark.searched_pools
     exclude = None if wanted.subset else benchmark.exclusions
     swept = sweep(
         encoded.index,

@@ -9,7 +9,8 @@ import numpy as np
 
 from mmret.data.benchmark import Benchmark
 from mmret.errors import InputError
-from mmret.retrieval.evaluate import Evaluation, evaluate
+from mmret.judging import evaluate_run
+from mmret.retrieval.evaluate import Evaluation
 from mmret.retrieval.metrics import metric
 from mmret.retrieval.refine import break_ties, filtered, holds_pools
 from mmret.retrieval.run import Run
@@ -87,14 +88,14 @@ def score(
     wanted = _computable(metrics or benchmark.metrics, run, subset_run, notes)
     main = run if run is not None else subset_run
     assert main is not None, "without runs no metric can be computed"
-    evaluation = evaluate(main, benchmark.judgements, wanted, subset_run=subset_run)
+    evaluation = evaluate_run(main, benchmark, subset_run, wanted)
     return Score(
         evaluation, _averages(benchmark, evaluation.means), _groups(benchmark, evaluation), tuple(notes)
     )
 
 
 def _refuse_unjudged(benchmark: Benchmark) -> None:
-    if not benchmark.judgements:
+    if not benchmark.is_judged:
         raise InputError(
             f"The ground truth of {benchmark.name} {benchmark.split} is not public: write the server's files with "
             "--server-files FOLDER, and send them in."
@@ -108,7 +109,7 @@ def _by_protocol(
     if run is None:
         return None
     _note_queries(run, benchmark, notes, name)
-    bounded = subset or benchmark.protocol.gallery == "pool"
+    bounded = subset or benchmark.searched_pools is not None
     kept = filtered(run, exclude=benchmark.exclusions, pools=benchmark.pools if bounded else None)
     dropped = int((run.indices >= 0).sum() - (kept.indices >= 0).sum())
     if dropped:

@@ -27,6 +27,9 @@ DIRECTIONS["backbones"] = {"errors", "atomic"}
 DIRECTIONS["composition"] = {"errors", "atomic", "triples", "backbones.prompt"}
 DIRECTIONS["data"] = {"errors", "atomic", "triples", "backbones.prompt"}
 DIRECTIONS["pages"] = {"errors", "atomic", "data"}
+DIRECTIONS["data.page_labels"] = {"errors", "data", "pages"}
+DIRECTIONS["text_search"] = {"errors", "retrieval"}
+DIRECTIONS["judging"] = {"errors", "data", "retrieval"}
 DIRECTIONS["data.datamodules"] = DIRECTIONS["data.mined_datamodule"] = {"errors", "backbones", "data"}
 DIRECTIONS["data.triplets_datamodule"] = DIRECTIONS["data.datamodules"]
 DIRECTIONS["probes"] = DIRECTIONS["data.datamodules"]
@@ -46,14 +49,24 @@ DIRECTIONS["triplet_generation"] = {
 }
 DIRECTIONS["name_lookup"] = DIRECTIONS["retention"] = {"errors", "data", "retrieval"}
 DIRECTIONS["server_files"] = {"errors", "atomic", "data", "retrieval"}
-DIRECTIONS["scoring"] = {"errors", "data", "retrieval", "server_files"}
+DIRECTIONS["scoring"] = {"errors", "data", "judging", "retrieval", "server_files"}
 DIRECTIONS["encoded_benchmark"] = {"composition", "embedding", *DIRECTIONS["embedding"]}
-DIRECTIONS["corridor"] = {"encoded_benchmark", *DIRECTIONS["encoded_benchmark"]}
+DIRECTIONS["corridor"] = {"encoded_benchmark", "judging", *DIRECTIONS["encoded_benchmark"]}
+DIRECTIONS["run_methods"] = {
+    "errors",
+    "data",
+    "judging",
+    "name_lookup",
+    "retrieval",
+    "tables.cells",
+    "text_search",
+}
+DIRECTIONS["mteb_adapter"] = {"embedding", *DIRECTIONS["embedding"]}
 DIRECTIONS["pdv_choice"] = {"corridor", *DIRECTIONS["corridor"]}
 DIRECTIONS["experiment"] = {
     "inversion",
     "losses",
-    "name_lookup",
+    "run_methods",
     "server_files",
     "tables.cells",
     "pdv_choice",

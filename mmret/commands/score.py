@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     run, subset_run = _runs(benchmark, options.run, options.subset_run)
     if options.server_files is not None:
         _write_server_files(benchmark, run, subset_run, options.server_files, options.run.stem)
-        if not benchmark.judgements:
+        if not benchmark.is_judged:
             return 0
     found = score(benchmark, run, subset_run, options.metrics)
     if options.json is not None:

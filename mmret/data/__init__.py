@@ -71,7 +71,28 @@ def _load_own(name: str, split: str, root: str | Path, allow_missing: bool) -> B
 
         folder = root if name == "emoji" else name.removeprefix("folder:")
         return load_annotated_folder(folder, split, allow_missing=allow_missing)
+    kind, _, place = name.partition(":")
+    if kind in ("tables", "hub"):
+        return _load_tables(kind, place, split)
+    if kind in ("labelled", "labelled-within"):
+        from mmret.data.page_labels import load_labelled
+
+        return load_labelled(place, "document" if kind == "labelled-within" else "split")
     raise InputError(
-        f"There is no benchmark {name!r}; there are miniature, emoji, folder:PATH, and the published ones that "
-        "`mmret data list` prints."
+        f"There is no benchmark {name!r}; there are miniature, emoji, folder:PATH, tables:PATH, hub:NAME, "
+        "labelled:PATH, labelled-within:PATH, and the published ones that `mmret data list` prints."
     )
+
+
+def _load_tables(kind: str, place: str, split: str) -> Benchmark:
+    from pathlib import Path
+
+    from mmret.data.beir import folder_tables, hub_tables, load_tables
+
+    place, _, language = place.partition("?language=")
+    if kind == "hub":
+        return load_tables(place.partition("@")[0], hub_tables(place), split, language=language)
+    root = Path(place)
+    if not root.is_dir():
+        raise InputError(f"There is no folder {root}.")
+    return load_tables(root.resolve().name, folder_tables(root), split, root, language)

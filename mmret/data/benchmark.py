@@ -18,10 +18,15 @@ from mmret.errors import InputError
 
 if TYPE_CHECKING:
     from mmret.data.images import ImageSource
+    from mmret.data.text_sources import TextSource
 
 CaptionJoin = Literal["single", "and", "reversed-and", "both-orders", "comma"]
-Gallery = Literal["split", "union", "pool"]
+Gallery = Literal["split", "union", "pool", "document"]
 TieBreak = Literal["id-ascending", "target-last"]
+
+_BOUNDED = ("pool", "document")
+"""Galleries that are a query's own."""
+_NOT_IN_JSON = ("images", "page_texts")
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,8 @@ class Query:
         subset: The ids of the query's own candidate pool (CIRR, GeneCIS); empty where it has none.
         attributes: Anything to group results by, such as {"edit": "tone"}; several values where a query belongs to
             several groups (CIRCO's semantic aspects).
+        answers: What a document must say to be a right one, by `mmret.data.answers` (NQ, TriviaQA); beside or instead
+            of `targets`.
     """
 
     id: str
@@ -46,6 +53,7 @@ class Query:
     targets: Mapping[str, int] = field(default_factory=dict)
     subset: tuple[str, ...] = ()
     attributes: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
+    answers: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse a query without image and words, or with a target of no grade."""
@@ -67,8 +75,9 @@ class Protocol:
         query_text_field: The field of the annotations that gave the query its text; several, joined by "+", give
             several texts.
         gallery: What a query searches: all images of the split ("split"), only the references and targets of its
-            queries ("union", FashionIQ's older gallery), or the query's own candidates ("pool", GeneCIS). It belongs
-            to a benchmark's name and cannot be changed in a table.
+            queries ("union", FashionIQ's older gallery), the query's own candidates ("pool", GeneCIS), or the pages of
+            the documents that hold its targets ("document"). It belongs to a benchmark's name and cannot be changed in
+            a table.
         tie_break: The order of equal scores: by ascending id, or so that the target loses every tie ("target-last",
             GeneCIS, whose loader puts the target first).
     """
@@ -146,6 +155,8 @@ class Benchmark:
         texts: The gallery's texts by id, where texts are searched instead of images (caption retrieval).
         copies: Gallery id → the id of the same image, for images that stand in a pool more than once (GeneCIS). Each
             takes a rank of its own; it is encoded once, so that copies tie exactly.
+        page_texts: What the gallery's images say in words, for text baselines and for matching answers; None where
+            the benchmark brings no texts.
 
     Raises:
         InputError: Duplicate or unknown ids, or targets outside the gallery.
@@ -162,6 +173,7 @@ class Benchmark:
     averages: tuple[tuple[str, ...], ...] = ()
     texts: Mapping[str, str] = field(default_factory=dict)
     copies: Mapping[str, str] = field(default_factory=dict)
+    page_texts: "TextSource | None" = None
 
     def __post_init__(self) -> None:
         """Check that all ids are known and unique."""
@@ -186,6 +198,16 @@ class Benchmark:
         return {query.id: dict(query.targets) for query in self.queries if query.targets}
 
     @cached_property
+    def answers(self) -> dict[str, tuple[str, ...]]:
+        """Query id → its answers, for queries that have some."""
+        return {query.id: query.answers for query in self.queries if query.answers}
+
+    @property
+    def is_judged(self) -> bool:
+        """Whether a run can be evaluated here: targets or answers are public."""
+        return bool(self.judgements or self.answers)
+
+    @cached_property
     def exclusions(self) -> dict[str, tuple[str, ...]]:
         """Query id → image ids that its ranking leaves out: the reference, if the protocol removes it."""
         if not self.protocol.remove_reference:
@@ -201,6 +223,11 @@ class Benchmark:
             for query in self.queries
             if query.subset
         }
+
+    @property
+    def searched_pools(self) -> Mapping[str, Sequence[str]] | None:
+        """Each query's own candidates where the protocol searches these, else None: the whole gallery."""
+        return self.pools if self.protocol.gallery in _BOUNDED else None
 
     @cached_property
     def references(self) -> dict[str, str]:
@@ -218,8 +245,10 @@ class Benchmark:
         return join_captions(query.texts, self.protocol.caption_join)
 
     def save_json(self, path: str | Path) -> None:
-        """Write everything but the images, whole or not at all."""
-        record = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "images"}
+        """Write everything but images and their texts, whole or not at all."""
+        record = {
+            item.name: getattr(self, item.name) for item in fields(self) if item.name not in _NOT_IN_JSON
+        }
         record["protocol"] = asdict(self.protocol)
         record["queries"] = [asdict(query) for query in self.queries]
         write_text(path, json.dumps(record, ensure_ascii=False, indent=1) + "\n")
@@ -232,7 +261,9 @@ class Benchmark:
             raise InputError(f"{path} holds a {type(record).__name__}, not the object of a benchmark.")
         queries = records.field(record, "queries", list, str(path))
         return cls(
-            **{key: records.field(record, key, str, str(path)) for key in ("name", "version", "split")},
+            name=records.field(record, "name", str, str(path)),
+            version=records.field(record, "version", str, str(path)),
+            split=records.field(record, "split", str, str(path)),
             images=images,
             gallery=records.strings(record.get("gallery"), "gallery", str(path)),
             queries=tuple(parse_query(item, f"{path}, query {row}") for row, item in enumerate(queries)),
@@ -262,6 +293,7 @@ def parse_query(record: Mapping[str, Any], where: str) -> Query:
             name: value if isinstance(value, str) else records.strings(value, name, where)
             for name, value in records.field({"attributes": {}, **record}, "attributes", dict, where).items()
         },
+        "answers": records.strings(record.get("answers", []), "answers", where),
     }
     if record.get("reference") is not None:
         values["reference"] = records.field(record, "reference", str, where)
@@ -304,5 +336,5 @@ def _check_query(query: Query, images: set[str], gallery: set[str] | None, proto
         raise InputError(
             f"Query {query.id!r} has its reference {query.reference!r} as a target and removes it."
         )
-    if protocol.gallery == "pool" and not query.subset:
+    if protocol.gallery in _BOUNDED and not query.subset:
         raise InputError(f"Query {query.id!r} has no candidates of its own, which its protocol searches.")

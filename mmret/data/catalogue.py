@@ -9,11 +9,18 @@ from mmret.data.circo import CIRCO
 from mmret.data.cirr import CIRR
 from mmret.data.fashioniq import FASHIONIQ
 from mmret.data.genecis import GENECIS
+from mmret.data.page_labels import CONTOSO
 from mmret.data.published import Release
+from mmret.data.vidore import SLIDEVQA, VIDORE
+from mmret.data.wiki_ss import WIKI_SS
 from mmret.errors import InputError
 
 RELEASES: Final[dict[str, Release]] = {
-    release.name: release for release in (CIRR, CIRCO, *FASHIONIQ, *GENECIS, *CAPTION_RETRIEVAL)
+    release.name: release
+    for release in (
+        *(CIRR, CIRCO, *FASHIONIQ, *GENECIS, *CAPTION_RETRIEVAL),
+        *(*WIKI_SS, *SLIDEVQA, *VIDORE, *CONTOSO),
+    )
 }
 
 DATA_VARIABLE: Final = "MMRET_DATA"
@@ -26,7 +33,7 @@ def data_folder(folder: str) -> Path:
 
 
 def releases(name: str) -> list[Release]:
-    """The benchmark of that name, or the whole family that it begins ("fashioniq", "genecis", "coco-captions").
+    """The benchmark of that name, or the whole family that it begins ("fashioniq", "genecis", "vidore-v1").
 
     Raises:
         InputError: There is neither.

@@ -15,6 +15,7 @@ but the pixels (and so the vectors) are then others: published preprocessings do
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Protocol
 
@@ -61,6 +62,18 @@ class ImageSource(Protocol):
         ...
 
 
+class GalleryImages(ImageSource, Protocol):
+    """The images that annotations name, whether or not they are there."""
+
+    def missing(self, ids: Iterable[str]) -> list[str]:
+        """Which of these are not there."""
+        ...
+
+    def place(self, id: str) -> str:
+        """Where an image was looked for."""
+        ...
+
+
 class FolderImages:
     """The image files under a folder, at any depth; ids are paths relative to it, with "/", sorted.
 
@@ -86,7 +99,7 @@ class FolderImages:
 
     def stamp(self, id: str) -> str:
         """Return the file's size in bytes and modification time in nanoseconds; raises `InputError`."""
-        return _file_stamp(self.root / id)
+        return file_stamp(self.root / id)
 
 
 class FileImages:
@@ -106,7 +119,11 @@ class FileImages:
 
     def stamp(self, id: str) -> str:
         """Return the file's size in bytes and modification time in nanoseconds; raises `InputError`."""
-        return _file_stamp(self.paths[id])
+        return file_stamp(self.paths[id])
+
+    def place(self, id: str) -> str:
+        """The image's file."""
+        return str(self.paths[id])
 
     def missing(self, ids: Iterable[str]) -> list[str]:
         """Which of these have no file; every folder is listed once, which is quick for a hundred thousand."""
@@ -135,7 +152,8 @@ def _names(folder: Path) -> frozenset[str]:
     return frozenset(os.listdir(folder)) if folder.is_dir() else frozenset()
 
 
-def _file_stamp(path: Path) -> str:
+def file_stamp(path: Path) -> str:
+    """A file's size in bytes and modification time in nanoseconds; raises `InputError`."""
     try:
         stat = path.stat()
     except OSError as error:
@@ -151,16 +169,27 @@ def read_image(path: str | Path, *, frame: int = 0) -> Image.Image:
     """
     path = Path(path)
     _require_bytes(path)
+    return _decoded(path, str(path), frame)
+
+
+def read_image_bytes(content: bytes, name: str) -> Image.Image:
+    """As `read_image`, of an image file that is in memory; `name` says in messages which."""
+    if not content:
+        raise InputError(f"the image {name} is empty.")
+    return _decoded(BytesIO(content), name, 0)
+
+
+def _decoded(source: Path | BytesIO, name: str, frame: int) -> Image.Image:
     try:
-        return _decode(path, frame)
+        return _decode(source, name, frame)
     except InputError:
         raise
     except UnidentifiedImageError as error:
-        raise InputError(f"{path} is no image of a format that is known here.") from error
+        raise InputError(f"{name} is no image of a format that is known here.") from error
     except Image.DecompressionBombError as error:
-        raise InputError(_too_large(path)) from error
+        raise InputError(_too_large(name)) from error
     except Exception as error:  # on damaged files decoders raise anything, from struct.error to KeyError
-        raise InputError(f"the image {path} is damaged ({error or type(error).__name__}).") from error
+        raise InputError(f"the image {name} is damaged ({error or type(error).__name__}).") from error
 
 
 def _require_bytes(path: Path) -> None:
@@ -174,16 +203,24 @@ def _require_bytes(path: Path) -> None:
         raise InputError(f"the image {path} is an empty file.")
 
 
-def _decode(path: Path, frame: int) -> Image.Image:
-    with Image.open(path) as image:
+def _decode(source: Path | BytesIO, name: str, frame: int) -> Image.Image:
+    with Image.open(source) as image:
         if frame:
             image.seek(frame)
         if image.width * image.height > MAX_PIXELS:
-            raise InputError(_too_large(path))
-        image.load()
-        turn = _TURNS.get(_orientation(image))
-        rgb = _rgb(image, path)
-        return rgb if turn is None else rgb.transpose(turn)
+            raise InputError(_too_large(name))
+        return upright_rgb(image, name)
+
+
+def upright_rgb(image: Image.Image, name: str) -> Image.Image:
+    """An opened image as this module has it: 8-bit RGB, upright, transparency on white.
+
+    Raises `InputError` for a pixel format without a defined white; `name` says in the message which image.
+    """
+    image.load()
+    turn = _TURNS.get(_orientation(image))
+    rgb = _rgb(image, name)
+    return rgb if turn is None else rgb.transpose(turn)
 
 
 def _orientation(image: Image.Image) -> object:
@@ -194,25 +231,25 @@ def _orientation(image: Image.Image) -> object:
         return 1
 
 
-def _rgb(image: Image.Image, path: Path) -> Image.Image:
+def _rgb(image: Image.Image, name: str) -> Image.Image:
     """Return the loaded image in RGB; what has more than 8 bits, or transparency, takes its own way."""
     if image.mode.startswith("I") or image.mode == "F":
-        return _from_deep_grey(image, path)
+        return _from_deep_grey(image, name)
     if image.has_transparency_data:
         white = Image.new("RGBA", image.size, "white")
         return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _from_deep_grey(image: Image.Image, path: Path) -> Image.Image:
+def _from_deep_grey(image: Image.Image, name: str) -> Image.Image:
     values = np.asarray(image)
     if image.mode == "F" or values.min() < 0 or values.max() > 0xFFFF:
-        raise InputError(f"the image {path} has pixels beyond 16 bits: nothing says which value is white.")
+        raise InputError(f"the image {name} has pixels beyond 16 bits: nothing says which value is white.")
     return Image.fromarray((values >> 8).astype(np.uint8)).convert("RGB")
 
 
-def _too_large(path: Path) -> str:
-    return f"the image {path} has more than {MAX_PIXELS:,} pixels: shrink it first."
+def _too_large(name: str) -> str:
+    return f"the image {name} has more than {MAX_PIXELS:,} pixels: shrink it first."
 
 
 def _image_files(root: Path) -> list[str]:

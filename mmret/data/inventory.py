@@ -45,5 +45,5 @@ def take_inventory(release: Release, split: str, root: Path) -> Iterator[Finding
         yield Finding(f"{len(outside):,} targets outside the gallery, such as {outside[0]}", False)
     ids = found.images.ids
     missing = found.images.missing(ids)
-    named = f": {name_images({name: str(found.images.paths[name]) for name in missing})}" if missing else ""
+    named = f": {name_images({name: found.images.place(name) for name in missing})}" if missing else ""
     yield Finding(f"{len(ids) - len(missing):,} of {len(ids):,} images{named}", not missing)

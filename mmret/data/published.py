@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from mmret.data.benchmark import Benchmark, Protocol, Query
-from mmret.data.images import FileImages
+from mmret.data.images import GalleryImages
 from mmret.data.missing_images import without_images
+from mmret.data.text_sources import TextSource
 from mmret.errors import InputError
 
 TRIMMED = "TRIMMED.txt"
@@ -28,9 +29,10 @@ class Annotations:
 
     queries: tuple[Query, ...]
     gallery: tuple[str, ...]
-    images: FileImages
+    images: GalleryImages
     texts: Mapping[str, str] = field(default_factory=dict)
     copies: Mapping[str, str] = field(default_factory=dict)
+    page_texts: TextSource | None = None
 
     @property
     def counts(self) -> dict[str, int]:
@@ -152,6 +154,7 @@ def load_release(
         averages=release.averages,
         texts=found.texts,
         copies=found.copies,
+        page_texts=found.page_texts,
     )
 
 
@@ -168,8 +171,16 @@ def _version(release: Release, split: str, root: Path) -> str:
     """The release's version; a part of it is told from the whole, and from other parts, by a digest."""
     if not (root / TRIMMED).is_file():
         return release.version
-    texts = [path.read_text(encoding="utf-8") for path in release.files(root, split) if path.is_file()]
-    return f"{release.version}-trimmed-{_digest(*texts)}"
+    files = [path for path in release.files(root, split) if path.is_file()]
+    return f"{release.version}-trimmed-{_digest(*map(_content, files))}"
+
+
+def _content(path: Path) -> str:
+    """A file's text, or the digest of one that is no text."""
+    if path.suffix in (".json", ".jsonl", ".txt"):
+        return path.read_text(encoding="utf-8")
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _digest(*texts: str) -> str:

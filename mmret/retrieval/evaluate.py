@@ -49,7 +49,12 @@ class Evaluation:
 
 
 def evaluate(
-    run: Run, judgements: Judgements, metrics: Sequence[str | Metric], *, subset_run: Run | None = None
+    run: Run,
+    judgements: Judgements,
+    metrics: Sequence[str | Metric],
+    *,
+    subset_run: Run | None = None,
+    answered: Judgements | None = None,
 ) -> Evaluation:
     """Every metric of every judged query.
 
@@ -61,27 +66,53 @@ def evaluate(
         judgements: by query id, the gain of each judged document.
         metrics: names, as `metric` takes them.
         subset_run: rankings over each query's own pool, for the metrics that look at these.
+        answered: by query id, for **every** query that was asked, the ranked documents that hold an answer (gain 1),
+            for the metrics that look at these; a query of which none does has an empty entry, and counts 0.
 
     Raises:
         InputError: no judgements, a query with no relevant document, or gains that are no whole numbers; a
-            metric that is unknown, deeper than the run, or in need of a `subset_run` that is not given.
+            metric that is unknown, deeper than the run, or in need of a `subset_run` or of `answered` that is not
+            given; `judgements` and `answered` of other queries.
     """
     wanted = [metric(str(name)) for name in metrics]
     for each in wanted:
         _require_depth(each, subset_run if each.subset else run)
-    judged = _Judged(judgements)
+    grounds = _grounds(wanted, judgements, answered)
+    query_ids = next(iter(grounds.values())).query_ids
     runs = {False: run, **({True: subset_run} if subset_run is not None else {})}
-    views = {subset: judged.through(runs[subset]) for subset in {each.subset for each in wanted}}
-    per_query = {str(each): each(views[each.subset]) for each in wanted}
-    used = [runs[subset] for subset in views]
+    kinds = {(each.answers, each.subset) for each in wanted}
+    views = {(ground, subset): grounds[ground].through(runs[subset]) for ground, subset in kinds}
+    per_query = {str(each): each(views[each.answers, each.subset]) for each in wanted}
+    used = [runs[subset] for subset in {subset for _, subset in kinds}]
     return Evaluation(
-        query_ids=judged.query_ids,
+        query_ids=query_ids,
         per_query=per_query,
         means={name: float(values.mean()) for name, values in per_query.items()},
-        ties=sum(int(each.tied[_rows(each, judged.query_ids, present=True)].sum()) for each in used),
-        missing=sum(name not in run.rows for name in judged.query_ids),
-        unreachable=judged.unreachable(run),
+        ties=sum(int(each.tied[_rows(each, query_ids, present=True)].sum()) for each in used),
+        missing=sum(name not in run.rows for name in query_ids),
+        unreachable=sum(ground.unreachable(run) for ground in grounds.values()),
     )
+
+
+def _grounds(
+    wanted: Sequence[Metric], judgements: Judgements, answered: Judgements | None
+) -> "dict[bool, _Judged]":
+    """What decides relevance: judgements (False), answers (True), or each for its metrics, query by query alike."""
+    kinds = {each.answers for each in wanted}
+    if True not in kinds:
+        return {False: _Judged(judgements)}
+    if answered is None:
+        named = next(each for each in wanted if each.answers)
+        raise InputError(f"{named} looks at documents that hold an answer: give these as answered.")
+    if False not in kinds:
+        return {True: _Judged(answered, none_relevant=True)}
+    if set(judgements) != set(answered):
+        raise InputError(
+            f"{len(judgements):,} queries have judgements and {len(answered):,} have answers, not the same ones: "
+            "take metrics of one kind."
+        )
+    in_order = {name: answered[name] for name in judgements}
+    return {False: _Judged(judgements), True: _Judged(in_order, none_relevant=True)}
 
 
 def _require_depth(wanted: Metric, run: Run | None) -> None:
@@ -102,18 +133,20 @@ def _rows(run: Run, query_ids: Sequence[str], *, present: bool = False) -> Integ
 class _Judged:
     """Judgements as flat arrays: one entry a relevant (query, document) pair."""
 
-    def __init__(self, judgements: Judgements) -> None:
+    def __init__(self, judgements: Judgements, *, none_relevant: bool = False) -> None:
+        """With `none_relevant` a query may have no relevant document."""
         self.query_ids = tuple(judgements)
         if not self.query_ids:
             raise InputError("There are no judgements: give at least one judged query.")
         relevant = [
             {name: gain for name, gain in judged.items() if gain > 0} for judged in judgements.values()
         ]
-        self._refuse_without_relevant(relevant)
+        if not none_relevant:
+            self._refuse_without_relevant(relevant)
         self.counts = np.array([len(judged) for judged in relevant], dtype=np.int64)
         self._owner = np.repeat(np.arange(len(relevant)), self.counts)
         self._documents = [name for judged in relevant for name in judged]
-        gains = np.array([gain for judged in relevant for gain in judged.values()])
+        gains = np.array([gain for judged in relevant for gain in judged.values()] or np.empty(0, np.int64))
         if gains.dtype.kind not in "iub":  # a gain of .5 would become 0
             raise InputError("A gain is a whole number: give graded judgements as 1, 2, 3, …")
         self._gains = gains.astype(np.int64)

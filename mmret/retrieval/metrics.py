@@ -11,6 +11,8 @@ the literature are different metrics here:
     map@k (÷ min)     average precision over min(k, relevant) (CIRCO's mAP@K)
     mrr@k             1 / rank of the first relevant document
     success_subset@k  success in the run over the query's own pool (CIRR's Recall_subset@K)
+    answer_accuracy@k any of the first k documents holds an answer: the top-k accuracy of open-domain question
+                      answering (DPR, Wiki-SS). Relevant is what the text of a ranked document says, not a judgement
 """
 
 import re
@@ -34,7 +36,7 @@ class Relevance:
     Attributes:
         gains: int64 [Q, K], the judged gain of the document at each rank; 0 where it is not relevant.
         ideal: int64 [Q, I], the gains of each query's relevant documents, falling, padded with 0.
-        relevant: int64 [Q], how many documents are relevant, at least 1.
+        relevant: int64 [Q], how many documents are relevant, at least 1 (any number where answers decide).
     """
 
     gains: Integers
@@ -107,10 +109,11 @@ def _precision_sum(relevance: Relevance, k: int) -> Values:
 
 @dataclass(frozen=True)
 class Family:
-    """What a metric's name stands for: its function, and whether it looks at the run over each pool."""
+    """What a metric's name stands for: its function, whether it looks at the run over each pool, or at answers."""
 
     function: Callable[[Relevance, int], Values]
     subset: bool = False
+    answers: bool = False
 
 
 FAMILIES = {
@@ -122,6 +125,7 @@ FAMILIES = {
     "map@{k} (÷ min)": Family(average_precision_min),
     "mrr@{k}": Family(reciprocal_rank),
     "success_subset@{k}": Family(success, subset=True),
+    "answer_accuracy@{k}": Family(success, answers=True),
 }
 
 
@@ -146,6 +150,11 @@ class Metric:
     def subset(self) -> bool:
         """Whether it looks at the run over each query's pool."""
         return FAMILIES[self.pattern].subset
+
+    @property
+    def answers(self) -> bool:
+        """Whether it looks at documents that hold an answer."""
+        return FAMILIES[self.pattern].answers
 
     def __call__(self, relevance: Relevance) -> Values:
         """The metric of every query, float64 [Q], from 0 to 1."""

@@ -65,6 +65,8 @@ class CellRequest:
     allow_missing: bool = False
     scoring: Settings | str | None = None
     text_encoder: Settings | None = None
+    parts: tuple["CellRequest", ...] = ()
+    """The cells whose runs this one is made of, in the order of the method's `of`."""
 
     @cached_property
     def identity(self) -> str:
@@ -98,6 +100,11 @@ class CellRequest:
     def path(self) -> Path:
         """The JSON file of this cell's record."""
         return self.folder / f"{self.row}.seed{self.seed}.{self.identity[:12]}.json"
+
+    @property
+    def run_path(self) -> Path:
+        """Where this cell's run lies."""
+        return self.path.with_suffix(".run.npz")
 
     @property
     def submission_folder(self) -> Path:

@@ -13,7 +13,16 @@ from mmret.data import records
 from mmret.errors import InputError
 from mmret.tables.measures import canonical
 from mmret.tables.sections import expand_rows, parse_sections
-from mmret.tables.spec import DEFAULT_TOLERANCE, MARKS, ClaimSpec, RowSpec, Settings, Source, TableSpec
+from mmret.tables.spec import (
+    DEFAULT_TOLERANCE,
+    MARKS,
+    WITHOUT_BACKBONE,
+    ClaimSpec,
+    RowSpec,
+    Settings,
+    Source,
+    TableSpec,
+)
 
 T = TypeVar("T")
 
@@ -144,7 +153,21 @@ def _parse_rows(items: Sequence[Settings], defaults: Settings, where: str) -> tu
             raise InputError(f"{where} has two rows named {name!r}; make the names unique.")
         place = f"{where}, row {name}"
         rows[name] = _parse_row(_inherit(item, rows, defaults, place), place)
+        _check_parts(rows[name], rows, place)
     return tuple(rows.values())
+
+
+def _check_parts(row: RowSpec, rows: Mapping[str, RowSpec], where: str) -> None:
+    """Refuse a hybrid or a re-ranking of rows that stand below it, or on another benchmark."""
+    for name in row.parts:
+        if name not in rows or name == row.name:
+            raise InputError(
+                f"{where}: its method is of {name!r}, which is no row above it; write that first."
+            )
+        if (rows[name].benchmark, rows[name].split) != (row.benchmark, row.split):
+            raise InputError(
+                f"{where}: its method is of {name!r}, a row of {rows[name].benchmark}, not {row.benchmark}."
+            )
 
 
 def _inherit(item: Settings, above: Mapping[str, RowSpec], defaults: Settings, where: str) -> Settings:
@@ -159,6 +182,7 @@ def _inherit(item: Settings, above: Mapping[str, RowSpec], defaults: Settings, w
 def _parse_row(item: Settings, where: str) -> RowSpec:
     published = _parse_published(item.get("published"), item["metrics"], where)
     mark = _optional(item, "mark", str, where, "P")
+    method = _parse_method(item, where)
     unpublished = _optional(item, "unpublished", bool, where, False)
     if mark not in MARKS:
         raise InputError(f"{where}: the mark {mark!r} is none of {', '.join(MARKS)}.")
@@ -167,8 +191,10 @@ def _parse_row(item: Settings, where: str) -> RowSpec:
     return RowSpec(
         name=item["name"],
         label=_optional(item, "label", str, where, item["name"]),
-        method=_parse_method(item, where),
-        backbone=records.field(item, "backbone", str, where),
+        method=method,
+        backbone=records.field(item, "backbone", str, where)
+        if method["name"] not in WITHOUT_BACKBONE
+        else "",
         benchmark=records.field(item, "benchmark", str, where),
         split=records.field(item, "split", str, where),
         base=item.get("base"),
@@ -191,7 +217,10 @@ def _parse_method(item: Settings, where: str) -> Settings:
     if isinstance(method, str):
         return {"name": method}
     if isinstance(method, dict) and "name" in method:
-        return method
+        return {
+            **method,
+            **({"of": list(records.strings(method["of"], "of", where))} if "of" in method else {}),
+        }
     raise InputError(
         f"{where}: 'method' is {method!r}, where a composer's name or a mapping with it is needed."
     )

@@ -18,6 +18,8 @@ PACKAGES: Final = (
     "open_clip_torch",
     "timm",
     "transformers",
+    "bm25s",
+    "sentence-transformers",
     "faiss-cpu",
     "faiss-gpu",
 )

@@ -12,7 +12,7 @@ from mmret.data import records
 from mmret.errors import InputError
 from mmret.tables.cells import CellRequest, file_digest
 from mmret.tables.measures import components
-from mmret.tables.spec import RowSpec, Settings, TableSpec
+from mmret.tables.spec import WITHOUT_BACKBONE, RowSpec, Settings, TableSpec
 
 _FILES: Final = {".pt", ".pth", ".safetensors", ".json", ".jsonl"}
 """Suffixes of weights and captions: a text of a method that ends in one is a file, and must be there."""
@@ -77,8 +77,9 @@ def request_cell(
     train, configs = _absolute_train(row.train, spec)
     text_encoder, tuned_by, tuned_files = _absolute_text_encoder(row.text_encoder, spec)
     files |= tuned_files
+    parts = _parts(spec, row, seed, fingerprints, folder)
     description = {
-        "backbone": fingerprints.backbone(row.backbone, benchmark["protocol"]["preprocess"]),
+        "backbone": _backbone(row, fingerprints, benchmark["protocol"]),
         "benchmark": benchmark,
         "metrics": metrics,
         "method": row.method,
@@ -88,6 +89,7 @@ def request_cell(
         **({} if row.scoring is None else {"scoring": row.scoring}),
         "train": None if row.train is None else {**row.train, "config": configs},
         **({} if tuned_by is None else {"text_encoder": tuned_by}),
+        **({"parts": [part.identity for part in parts]} if parts else {}),
         "seed": seed,
     }
     return CellRequest(
@@ -104,9 +106,27 @@ def request_cell(
         scoring=row.scoring,
         train=train,
         text_encoder=text_encoder,
+        parts=parts,
         description=description,
         folder=folder,
         allow_missing=fingerprints.allow_missing,
+    )
+
+
+def _backbone(row: RowSpec, fingerprints: Fingerprints, protocol: Settings) -> Mapping[str, str]:
+    if row.method["name"] in WITHOUT_BACKBONE:
+        return {}
+    return fingerprints.backbone(row.backbone, protocol["preprocess"])
+
+
+def _parts(
+    spec: TableSpec, row: RowSpec, seed: int, fingerprints: Fingerprints, folder: Path
+) -> tuple[CellRequest, ...]:
+    """The cells of the rows that this one's method is of: with the same seed, where they have one."""
+    rows = [spec.row(name) for name in row.parts]
+    seeds = [seed if seed in spec.seeds_of(part) else spec.seeds_of(part)[0] for part in rows]
+    return tuple(
+        request_cell(spec, part, own, fingerprints, folder) for part, own in zip(rows, seeds, strict=True)
     )
 
 

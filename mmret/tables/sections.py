@@ -153,6 +153,9 @@ def _one(item: Settings, section: Section, benchmark: str, numbers: Settings) ->
         row["base"] = f"{item['base']}@{place}"
     if "method" in item:
         row["method"] = _fill(item["method"], {"{benchmark}": benchmark, "{split}": section.split})
+        if isinstance(row["method"], dict) and row["method"].get("of"):
+            parts = records.strings(row["method"]["of"], "of", f"row {item['name']}")
+            row["method"] |= {"of": [f"{name}@{place}" for name in parts]}
     if row.get("published"):
         row["unpublished"] = False
     return row
@@ -162,6 +165,8 @@ def _fill(value: Any, places: Mapping[str, str]) -> Any:
     """The settings with {benchmark} and {split} filled in, as in `captions/{benchmark}-{split}.json`."""
     if isinstance(value, Mapping):
         return {key: _fill(item, places) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_fill(item, places) for item in value]
     if isinstance(value, str):
         for place, text in places.items():
             value = value.replace(place, text)

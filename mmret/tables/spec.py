@@ -20,6 +20,9 @@ MARKS: Final[Mapping[str, str]] = {
 }
 """Where a published number was read."""
 
+WITHOUT_BACKBONE: Final = frozenset({"bm25", "dense-text", "hybrid", "rerank"})
+"""Methods that make a run without any image encoder, see `mmret.run_methods`."""
+
 DEFAULT_TOLERANCE: Final = 0.1
 """Points (hundredths) by which a reproduction may miss the paper's number and still match it."""
 
@@ -50,7 +53,7 @@ class RowSpec:
         text_encoder: What encodes the queries' texts in the backbone's place: {"file": ...}, or {"train":
             {"config": ...}}, which trains it for each seed from the row's φ (or from that which "phi" trains). With
             "reference": "frozen" PDV's T_ref stays the backbone's. None: the backbone.
-        backbone: Name of the backbone.
+        backbone: Name of the backbone; "" for a method that needs none (`WITHOUT_BACKBONE`).
         benchmark: Name of the benchmark.
         split: Its split.
         protocol: Fields of the benchmark's protocol that this row changes.
@@ -85,6 +88,11 @@ class RowSpec:
     group: str = ""
     section: str = ""
     average_of: tuple[str, ...] = ()
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The rows above whose runs this one is made of: those that a hybrid or a re-ranking is `of`."""
+        return tuple(self.method.get("of", ()))
 
     @property
     def title(self) -> str:
@@ -144,8 +152,11 @@ class TableSpec:
         """
         if row.average_of:
             return ()
+        return self.seeds if self._is_trained(row) else (0,)
+
+    def _is_trained(self, row: RowSpec) -> bool:
         tuned = row.text_encoder is not None and "train" in row.text_encoder
-        return self.seeds if row.train is not None or tuned else (0,)
+        return row.train is not None or tuned or any(self._is_trained(self.row(name)) for name in row.parts)
 
     def select(self, names: Collection[str]) -> frozenset[str]:
         """The rows of these names, or of the YAML's rows of these names, with those that an average needs."""

@@ -7,12 +7,13 @@ from mmret.data import load_benchmark
 from mmret.data.catalogue import RELEASES, releases
 from mmret.data.published import TRIMMED
 from mmret.errors import InputError
+from tests.data.page_layouts import write_pages
 from tests.data.published_layouts import write_all, write_cirr
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_all(tmp_path_factory.mktemp("data"))
+    return write_pages(write_all(tmp_path_factory.mktemp("data")))
 
 
 @pytest.fixture

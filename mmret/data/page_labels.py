@@ -1,0 +1,137 @@
+"""Questions about a folder of PDFs whose answers stand on known pages, as in Azure's Contoso sample.
+
+    folder/
+      *.pdf            at any depth; a page is `file#page`, with pages from 0 (`mmret.pages.documents`)
+      queries.jsonl    {"qid": "q1", "query": "how is …?", "relevant": [["handbook.pdf", 3]]}
+
+Two benchmarks, for they answer two questions: over the whole pool (`labelled:FOLDER`), and within the document
+(`labelled-within:FOLDER`), where each question ranks the pages of the documents that its answers stand in.
+"""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+from mmret.data import records
+from mmret.data.benchmark import Benchmark, Gallery, Protocol, Query
+from mmret.data.published import Annotations, Release
+from mmret.errors import InputError
+from mmret.pages.documents import page_id, split_page_id
+from mmret.pages.sources import DocumentPages
+
+QUERIES: Final = "queries.jsonl"
+METRICS: Final = ("ndcg@5", "ndcg@10", "recall@1", "recall@5", "recall@10", "success@1")
+
+
+class LabelledPages:
+    """The pages of a folder of PDFs, drawn when they are read; all of them can be had, or opening the folder fails."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._pages = DocumentPages(root)
+        if self._pages.failures:
+            raise InputError(f"{root} has documents that cannot be read: {self._pages.failures[0]}")
+        self.ids: Sequence[str] = tuple(self._pages.ids)
+        self.read = self._pages.read
+        self.stamp = self._pages.stamp
+
+    def missing(self, ids: Iterable[str]) -> list[str]:
+        """None: each id is a page of a document that was opened."""
+        known = set(self.ids)
+        return [id for id in ids if id not in known]
+
+    def place(self, id: str) -> str:
+        """The page's document."""
+        return str(self.root / split_page_id(id)[0])
+
+
+def read_labels(root: Path, gallery: Gallery) -> Annotations:
+    """The questions of a folder, and the pages of its documents.
+
+    Raises:
+        InputError: No `queries.jsonl`, a record of another form, a page that is not there, documents that fail.
+    """
+    images = LabelledPages(root)
+    documents: dict[str, list[str]] = defaultdict(list)
+    for id in images.ids:
+        documents[split_page_id(id)[0]].append(id)
+    queries = tuple(
+        _query(record, where, documents, within=gallery == "document")
+        for where, record in records.read_json_lines(root / QUERIES)
+    )
+    return Annotations(queries, tuple(images.ids), images)
+
+
+def _query(
+    record: Mapping[str, Any], where: str, documents: Mapping[str, Sequence[str]], *, within: bool
+) -> Query:
+    labels = records.field(record, "relevant", list, where)
+    targets = {_page(label, documents, where): 1 for label in labels}
+    files = dict.fromkeys(split_page_id(id)[0] for id in targets)
+    return Query(
+        id=records.field(record, "qid", str, where),
+        reference=None,
+        texts=(records.field(record, "query", str, where),),
+        targets=targets,
+        subset=tuple(id for file in files for id in documents[file]) if within else (),
+        attributes={"document": tuple(files)},
+    )
+
+
+def _page(label: Any, documents: Mapping[str, Sequence[str]], where: str) -> str:
+    if not (isinstance(label, list) and [type(item) for item in label] == [str, int]):
+        raise InputError(f"{where}: 'relevant' holds {label!r}, where [file, page] is needed.")
+    file, page = label
+    id = page_id(file, page)
+    if id not in documents.get(file, ()):
+        raise InputError(f"{where} names page {page} of {file}, which is not there (pages count from 0).")
+    return id
+
+
+def load_labelled(root: str | Path, gallery: Gallery) -> Benchmark:
+    """The questions of one's own folder; the version is a digest of the questions and of the documents' pages."""
+    place = Path(root)
+    if not place.is_dir():
+        raise InputError(f"There is no folder {place}.")
+    found = read_labels(place, gallery)
+    content = (place / QUERIES).read_bytes() + "\0".join(found.gallery).encode()
+    name = place.resolve().name
+    return Benchmark(
+        name=name if gallery == "split" else f"{name}-within",
+        version=hashlib.sha256(content).hexdigest()[:12],
+        split="test",
+        images=found.images,
+        gallery=found.gallery,
+        queries=found.queries,
+        protocol=_protocol(gallery),
+        metrics=METRICS,
+    )
+
+
+def _protocol(gallery: Gallery) -> Protocol:
+    return Protocol(query_text_field="query", gallery=gallery)
+
+
+def _contoso(name: str, gallery: Gallery) -> Release:
+    return Release(
+        name=name,
+        folder="documents/contoso",
+        version="1",
+        counts={"test": {"queries": 201, "gallery entries": 263}},
+        protocol=_protocol(gallery),
+        metrics=METRICS,
+        files=lambda root, split: (root / QUERIES,),
+        read=partial(_read, gallery),
+        text_fields=("query",),
+    )
+
+
+def _read(gallery: Gallery, root: Path, split: str, protocol: Protocol) -> Annotations:
+    return read_labels(root, gallery)
+
+
+CONTOSO: Final = (_contoso("contoso", "split"), _contoso("contoso-within", "document"))
+"""The sample's 201 questions over all of its pages, and within the documents of their answers."""

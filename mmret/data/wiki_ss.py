@@ -1,0 +1,110 @@
+"""Questions over screenshots of Wikipedia (DSE, Ma et al., EMNLP 2024): NQ and TriviaQA on Wiki-SS.
+
+The corpus lies beside its questions as the hub has them (`Tevatron/wiki-ss-corpus`, `Tevatron/wiki-ss-nq`, and both
+with `-new`). A page is right if its text holds an answer (`mmret.data.answers`); known positives are kept as targets.
+The text and id columns are read, images only when one is asked for.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+from mmret.data.beir import read_corpus
+from mmret.data.benchmark import Protocol, Query
+from mmret.data.published import Annotations, Release
+from mmret.data.record_tables import RecordTable, find_table
+from mmret.errors import InputError
+
+METRICS: Final = tuple(f"answer_accuracy@{k}" for k in (1, 5, 10, 20))
+
+_CORPORA: Final = ("wiki-ss-corpus", "wiki-ss-corpus-new", "corpus")
+_SPLIT_OF_CORPUS: Final = "train"
+
+
+def _find(root: Path, folders: Sequence[str], split: str) -> RecordTable | None:
+    """The table of the first folder that has it: a clone of the hub's repository, or plain files."""
+    found = (
+        find_table(root / folder, "data", split) or find_table(root, folder, split) for folder in folders
+    )
+    return next((table for table in found if table is not None), None)
+
+
+def _files(folders: Sequence[str], root: Path, split: str) -> tuple[Path, ...]:
+    found = [_find(root, folders, split), _find(root, _CORPORA, _SPLIT_OF_CORPUS)]
+    named = [(folders[0], split), (_CORPORA[0], _SPLIT_OF_CORPUS)]
+    paths = [
+        table.paths if table is not None else (root / folder / "data" / f"{part}-00000-of-00001.parquet",)
+        for table, (folder, part) in zip(found, named, strict=True)
+    ]
+    return tuple(path for each in paths for path in each)
+
+
+def _read(folders: Sequence[str], root: Path, split: str) -> Annotations:
+    questions, corpus = _find(root, folders, split), _find(root, _CORPORA, _SPLIT_OF_CORPUS)
+    if questions is None:
+        raise InputError(f"There are no questions of {split} in {root}: neither of {' nor '.join(folders)}.")
+    if corpus is None:
+        raise InputError(f"There is no corpus in {root}: neither of {' nor '.join(_CORPORA)}.")
+    gallery = read_corpus(corpus, root)
+    queries = tuple(read_questions(questions, frozenset(gallery.gallery)))
+    return replace(gallery, queries=queries)
+
+
+def read_questions(table: RecordTable, gallery: frozenset[str]) -> Iterator[Query]:
+    """Questions in the old columns (`query`, `positive_passages`) or the new (`query_text`, `positive_document_ids`).
+
+    Positives outside the gallery are left out; a question with neither answers nor positives is refused.
+    """
+    id_column, text = (
+        table.require("query_id", "query-id", "_id", "id"),
+        table.require("query", "query_text", "question"),
+    )
+    answers = table.optional("answers", "answer")
+    positives = table.optional("positive_passages", "positive_document_ids")
+    columns = [name for name in (id_column, text, answers, positives) if name is not None]
+    for where, row in table.rows(columns):
+        own = _answers(row.get(answers or ""))
+        known = [id for id in _positives(row.get(positives or "")) if id in gallery]
+        if not own and not known:
+            raise InputError(f"{where} has neither an answer nor a positive page of the corpus.")
+        yield Query(str(row[id_column]), None, (str(row[text]),), dict.fromkeys(known, 1), answers=own)
+
+
+def _answers(value: Any) -> tuple[str, ...]:
+    """A list of answers, one answer, or TriviaQA's object with its aliases."""
+    if isinstance(value, Mapping):
+        value = value.get("aliases") or value.get("value")
+    return (value,) if isinstance(value, str) else tuple(value or ())
+
+
+def _positives(value: Any) -> Iterator[str]:
+    for item in value or ():
+        yield str(item["docid"] if isinstance(item, Mapping) else item)
+
+
+def _release(name: str, folders: Sequence[str], counts: Mapping[str, Mapping[str, int]]) -> Release:
+    return Release(
+        name=name,
+        folder="wiki-ss",
+        version="1",
+        counts=counts,
+        protocol=Protocol(query_text_field="query"),
+        metrics=METRICS,
+        files=lambda root, split: _files(folders, root, split),
+        read=lambda root, split, protocol: _read(folders, root, split),
+        text_fields=("query",),
+    )
+
+
+_PAGES: Final = {"gallery entries": 1_267_874}
+
+WIKI_SS: Final = (
+    _release(
+        "wiki-ss-nq",
+        ("wiki-ss-nq", "wiki-ss-nq-new"),
+        {"test": {"queries": 3610, **_PAGES}, "train": {"queries": 49_095, **_PAGES}},
+    ),
+    _release("wiki-ss-triviaqa", ("wiki-ss-triviaqa", "triviaqa"), {"test": _PAGES}),
+)
+"""`wiki-ss-nq`, and `wiki-ss-triviaqa`: any questions with answers over the same pages."""
