@@ -58,10 +58,8 @@ def run_cell(request: CellRequest) -> CellOutcome:
     row = Row(features, encoded, str(method["name"]), backbone.spec, composed)
     choice = choose(request.pdv, request.scoring, row)
     ranked = rank_queries(query_vectors(features, choice.transform), encoded)
-    hidden = not encoded.benchmark.is_judged
-    outcome = (_submission if hidden else _outcome)(request, encoded.benchmark, ranked)
     return replace(
-        outcome,
+        _outcome(request, encoded.benchmark, ranked),
         pdv=choice.pdv,
         config={
             "method": method,
@@ -85,6 +83,11 @@ def _run_directly(request: CellRequest) -> CellOutcome:
 
 
 def _outcome(request: CellRequest, benchmark: Benchmark, ranked: Ranked) -> CellOutcome:
+    """The evaluation, or the files for the server where the ground truth is hidden."""
+    return (_evaluated if benchmark.is_judged else _submission)(request, benchmark, ranked)
+
+
+def _evaluated(request: CellRequest, benchmark: Benchmark, ranked: Ranked) -> CellOutcome:
     evaluation = ranked.evaluation
     references = {query.id: query.reference or query.id for query in benchmark.queries}
     return CellOutcome(

@@ -121,6 +121,8 @@ TRIALS = {
         for method in ("lincir", "pic2word", "searle")
         for backbone in ("clip-vit-b-32", "clip-vit-l-14")
     },
+    "rtd/lincir-vit-bigg-14-laion2b-s39b-b160k.yaml": Trial("fit", RTD_SUBSTITUTES),
+    "rtd/lincir-vit-h-14-laion2b-s32b-b79k.yaml": Trial("fit", RTD_SUBSTITUTES),
 }
 
 

@@ -5,10 +5,14 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
 from mmret.errors import InputError
+
+if TYPE_CHECKING:
+    from peft import LoraConfig
 
 DSE_TARGETS = r".*\.\w+_proj"
 """The linear maps called `*_proj`, which DSE adapts; a regular expression over the whole of a module's name."""
@@ -53,20 +57,26 @@ def load_adapter(model: nn.Module, folder: Path) -> nn.Module:
     return model
 
 
-def add_adapter(model: nn.Module, settings: AdapterSettings) -> nn.Module:
-    """Put a new adapter into a model (changed in place); it changes no vector until it is trained."""
-    _require_peft()
-    from peft import LoraConfig, inject_adapter_in_model
+def _lora_config(settings: AdapterSettings) -> "LoraConfig":
+    """The settings as peft's own."""
+    from peft import LoraConfig
 
-    config = LoraConfig(
+    return LoraConfig(
         r=settings.rank,
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
         use_dora=settings.dora,
         target_modules=settings.targets,
     )
+
+
+def add_adapter(model: nn.Module, settings: AdapterSettings) -> nn.Module:
+    """Put a new adapter into a model (changed in place); it changes no vector until it is trained."""
+    _require_peft()
+    from peft import inject_adapter_in_model
+
     try:
-        inject_adapter_in_model(config, model)
+        inject_adapter_in_model(_lora_config(settings), model)
     except ValueError as error:
         raise InputError(
             f"the model has no modules that match {settings.targets!r} ({str(error)[:200]})."
@@ -77,20 +87,12 @@ def add_adapter(model: nn.Module, settings: AdapterSettings) -> nn.Module:
 def save_adapter(model: nn.Module, folder: Path, settings: AdapterSettings) -> None:
     """Write a model's adapter as peft's folder, which `load_adapter` reads; weights last, whole or not at all."""
     _require_peft()
-    from peft import LoraConfig
     from safetensors.torch import save
 
     from mmret.atomic import atomic_write
 
     folder.mkdir(parents=True, exist_ok=True)
-    config = LoraConfig(
-        r=settings.rank,
-        lora_alpha=settings.alpha,
-        lora_dropout=settings.dropout,
-        use_dora=settings.dora,
-        target_modules=settings.targets,
-    )
-    config.save_pretrained(str(folder))
+    _lora_config(settings).save_pretrained(str(folder))
     tensors = {
         f"base_model.model.{key.replace('.default', '')}": value.detach().cpu().contiguous()
         for key, value in _places(model).items()

@@ -78,10 +78,12 @@ class BatchedDataModule(LightningDataModule):
         shuffle: bool = True,
         groups: Sequence[Hashable] = (),
         together: int = 1,
+        sampler: ResumableSampler | None = None,
     ) -> DataLoader[Item]:
         """Batches in a fixed order; for training, shuffled by (seed, epoch) alone unless `shuffle` is off.
 
-        With `groups`, one an item, up to `together` of a group stand side by side (see `side_by_side`).
+        With `groups`, one an item, up to `together` of a group stand side by side (see `side_by_side`). A `sampler`
+        that makes an order of its own, for this process among `devices`, takes the place of all these.
         A resumed training goes on where it was. It leaves out the last batch where that is not full: a
         contrastive loss is comparable only between batches of one size.
         """
@@ -95,11 +97,16 @@ class BatchedDataModule(LightningDataModule):
         }
         if not training:
             return DataLoader(items, **settings)
-        world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
-        sampler = ResumableSampler(items, world, rank, shuffle=shuffle, seed=self.seed)
-        sampler.groups, sampler.together = groups, together
+        if sampler is None:
+            sampler = ResumableSampler(items, *self.devices, shuffle=shuffle, seed=self.seed)
+            sampler.groups, sampler.together = groups, together
         full_batches = len(sampler) >= self.batch_size
         return ResumableLoader(items, sampler=sampler, drop_last=full_batches, **settings)
+
+    @property
+    def devices(self) -> tuple[int, int]:
+        """How many devices train, and the number of this one."""
+        return (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
 
     def held_out(self, dataset: MapStyle[Item], count: int) -> tuple[Subset[Item], Subset[Item]]:
         """(train, validation): `count` items, drawn by the seed, are kept for validation."""

@@ -188,18 +188,18 @@ class _Lines:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        first = next(records.stream_json_lines(path), None)
+        first = next(records.read_json_lines(path), None)
         self.columns: Sequence[str] = list(first[1]) if first is not None else []
 
     @cached_property
     def _all(self) -> list[records.Record]:
-        return [record for _, record in records.stream_json_lines(self._path)]
+        return [record for _, record in records.read_json_lines(self._path)]
 
     def __len__(self) -> int:
-        return sum(1 for _ in records.stream_json_lines(self._path))
+        return sum(1 for _ in records.read_json_lines(self._path))
 
     def rows(self, columns: Sequence[str]) -> Iterator[records.Record]:
-        for _, record in records.stream_json_lines(self._path):
+        for _, record in records.read_json_lines(self._path):
             yield {name: record.get(name) for name in columns}
 
     def cell(self, column: str, row: int) -> Any:

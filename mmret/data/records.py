@@ -52,20 +52,6 @@ def read_json_lines(path: str | Path) -> Iterator[tuple[str, Record]]:
         raise InputError(f"{path} is not UTF-8 text ({error}).") from None
 
 
-def stream_json_lines(path: str | Path) -> Iterator[tuple[str, Record]]:
-    """As `read_json_lines`, line by line, for files that need not fit into memory."""
-    try:
-        with Path(path).open(encoding="utf-8", newline="\n") as lines:
-            for number, line in enumerate(lines, start=1):
-                if line.strip():
-                    where = f"{path}:{number}"
-                    yield where, _require_object(_parse(line, where), where)
-    except FileNotFoundError:
-        raise InputError(f"There is no file {path}.") from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 text ({error}).") from None
-
-
 def read_records(path: str | Path) -> Iterator[tuple[str, Record]]:
     """Yield (place, record) from JSON lines (`.jsonl`) or from a JSON list of objects (any other name)."""
     values = read_json_lines(path) if Path(path).suffix == ".jsonl" else _list_elements(path)

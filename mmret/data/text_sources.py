@@ -44,7 +44,7 @@ class TextFile:
     def read(self, ids: Collection[str] | None = None) -> Iterator[tuple[str, str]]:
         """Yield (id, text)."""
         seen: set[str] = set()
-        for where, record in records.stream_json_lines(self.path):
+        for where, record in records.read_json_lines(self.path):
             id = records.field(record, "id", str, where)
             if id in seen:
                 raise InputError(f"{where} gives {id!r} another text; keep one.")

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Subset
 
 from mmret.data.batches import MapStyle, TextTripletBatch
 from mmret.data.datamodules import BatchedDataModule
-from mmret.data.resuming import ResumableLoader, ResumableSampler
+from mmret.data.resuming import ResumableSampler
 from mmret.data.text_triplets import TextTriplet, TextTriplets, read_text_triplets
 from mmret.errors import InputError
 
@@ -157,17 +157,9 @@ class TextTripletsDataModule(BatchedDataModule):
 
     def train_dataloader(self) -> DataLoader[TextTriplet]:
         """Shuffled batches without a caption twice; a resumed training goes on where it was."""
-        world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
-        sampler = DistinctSampler(self.train, self.keys, self.batch_size, world, rank, self.seed)
-        return ResumableLoader(
-            self.train,
-            batch_size=self.batch_size,
-            sampler=sampler,
-            drop_last=True,
-            num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
-            collate_fn=collate_triplets,
-        )
+        sampler = DistinctSampler(self.train, self.keys, self.batch_size, *self.devices, self.seed)
+        dataset: MapStyle[TextTriplet] = self.train
+        return self.loader(dataset, collate_triplets, training=True, sampler=sampler)
 
     def val_dataloader(self) -> DataLoader[TextTriplet]:
         """The triplets that were held out."""

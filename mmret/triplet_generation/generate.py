@@ -94,7 +94,7 @@ def generate_triplets(
     if target.exists():
         raise InputError(f"{target} exists; take another name, or remove it.")
     marks = {"seed": seed, "kinds": weights, "number": number, "words": vocabulary.digest, **(settings or {})}
-    started = time.perf_counter()
+    started, phrasings = time.perf_counter(), templates or Templates()
     writer = _Writer(target, marks, number)
     with (
         writer,
@@ -104,7 +104,7 @@ def generate_triplets(
             if writer.full:
                 break
             if row >= writer.next_row:
-                writer.write(row, _triplet(caption, row, vocabulary, templates or _shipped(), weights, seed))
+                writer.write(row, _triplet(caption, row, vocabulary, phrasings, weights, seed))
                 bar.update()
     writer.done.seconds = round(time.perf_counter() - started, 3)
     writer.finish()
@@ -112,14 +112,6 @@ def generate_triplets(
 
 
 _DEFAULT_KINDS = {"replace": 0.5, "attribute": 0.2, "add": 0.1, "remove": 0.1, "count": 0.1}
-_templates: list[Templates] = []
-
-
-def _shipped() -> Templates:
-    """The templates that come along, read once."""
-    if not _templates:
-        _templates.append(Templates())
-    return _templates[0]
 
 
 def _triplet(
