@@ -15,6 +15,7 @@ from mmret.composition.phi import MappingNetwork
 from mmret.composition.phi_files import save_phi
 from mmret.composition.word_files import PseudoWords
 from mmret.corridor import compose, query_vectors, rank_queries
+from mmret.data import load_benchmark
 from mmret.data.annotated_folder import load_annotated_folder
 from mmret.data.benchmark import Benchmark
 from mmret.encoded_benchmark import EncodedBenchmark, encode_benchmark
@@ -211,6 +212,27 @@ def test_a_tuned_text_encoder_encodes_the_queries_and_nothing_else(
     run = Run.load(outcome.facts["run"])
     assert np.allclose(np.sort(run.scores), np.sort(rank_queries(vectors, item).run.scores), atol=1e-6)
     assert outcome.config["text_encoder"] == tuned
+
+
+def test_a_tuned_text_encoder_encodes_a_gallery_of_texts(tmp_path: Path) -> None:
+    write_backbone(tmp_path / "clip")
+    changes = {
+        "benchmark": "miniature-attributes",
+        "metrics": ("success@1",),
+        "method": {"name": "image-only"},
+    }
+    plain = Run.load(run_cell(request(tmp_path, row="plain", **changes)).facts["run"])
+    tuned = {"file": tuned_encoder(tmp_path)}
+    found = Run.load(run_cell(request(tmp_path, row="tuned", text_encoder=tuned, **changes)).facts["run"])
+    assert not np.allclose(found.scores[:, :2], plain.scores[:, :2], atol=1e-3)
+    encoder = load_text_encoder(load_backbone(str(tmp_path / "clip")), tuned["file"])
+    benchmark = load_benchmark("miniature-attributes", "test")
+    query = benchmark.queries[0]
+    image = load_backbone(str(tmp_path / "clip"))
+    pixels = image.transform(benchmark.images.read(str(query.reference)))[None]
+    texts = encoder.encode_text(encoder.tokenize([benchmark.texts[name] for name in query.subset]))
+    wanted = torch.cosine_similarity(image.encode_images(pixels), texts).sort(descending=True).values
+    assert np.allclose(found.scores[0, : len(wanted)], wanted.numpy(), atol=1e-5)
 
 
 @pytest.mark.parametrize("reference", ["tuned", "frozen"])

@@ -36,6 +36,15 @@ def test_the_reference_keeps_everything_and_changes_nothing():
     assert found == pytest.approx(dict.fromkeys(found, 1.0))
 
 
+def test_each_document_counts_alike_down_to_the_depth() -> None:
+    targets = {query.id: next(iter(query.targets)) for query in miniature_benchmark("val").queries}
+    run = run_of(lambda query: [targets[query.id], query.reference])
+    assert retention(run, QUERIES, IMAGES, 1)[CHANGED] == 1
+    found = retention(run, QUERIES, IMAGES, 2)
+    assert found.pop(CHANGED) == pytest.approx(0.5)
+    assert found == pytest.approx(dict.fromkeys(found, 1.0))
+
+
 def test_chance_lies_between_and_is_that_of_all_images():
     share = chance(QUERIES, IMAGES)["background"]
     backgrounds = [drawing.scene.background for drawing in IMAGES.drawings.values()]

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 
 from mmret.backbones import load_backbone
@@ -144,6 +144,29 @@ def test_training_moves_the_tower_alone_and_keeps_the_best(
     assert selection["best"]["val/cosine"] > selection["before"]["val/cosine"]
     assert 2 <= selection["best"]["step"] <= 24
     assert all(not key.startswith("visual") for key in tensors)
+
+
+class Spoiling(Callback):
+    """Makes the tower worse after every step behind the second."""
+
+    def on_train_batch_end(self, trainer: Trainer, module: RTD, *_) -> None:
+        if trainer.global_step > 2:
+            with torch.no_grad():
+                for parameter in module.trained.parameters():
+                    parameter.add_(torch.randn_like(parameter))
+
+
+def test_the_best_tower_is_kept_and_not_the_last(
+    backbone_folder: Path, phi_file: str, triplets: str, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    rtd = module(backbone_folder, phi_file)
+    data = TextTripletsDataModule(triplets, batch_size=4, held_out=6)
+    trainer(tmp_path, max_steps=5, val_check_interval=1, callbacks=[Spoiling()]).fit(rtd, datamodule=data)
+    tensors, _, facts = read_text_encoder(tmp_path / "text_encoder.safetensors")
+    assert facts["selection"]["best"]["step"] <= 2
+    last = rtd.trained.model.state_dict()
+    assert not torch.allclose(tensors["text_projection"], last["text_projection"], atol=0.1)
 
 
 def test_the_gradient_cache_takes_the_plain_step(

@@ -76,6 +76,41 @@ def test_rows_share_a_training_and_seeds_do_not(tmp_path: Path) -> None:
     assert request(tmp_path, "text").train_identity is None
 
 
+def test_a_text_encoder_counts_by_its_content_and_by_what_trains_it(tmp_path: Path) -> None:
+    (tmp_path / "rtd.yaml").write_text("model: {noise: rms}\n")
+    for name in ("one", "two"):
+        (tmp_path / f"{name}.safetensors").write_bytes(name.encode())
+    tuned = {"train": {"config": "rtd.yaml"}}
+    encoders = [
+        None,
+        "one.safetensors",
+        "two.safetensors",
+        {"file": "one.safetensors", "reference": "frozen"},
+        tuned,
+        {"train": {"config": "rtd.yaml", "trainer.max_steps": 3}},
+        {**tuned, "phi": {"config": "rtd.yaml"}},
+    ]
+    found = [request(tmp_path, "lincir", rows=changed_row(1, text_encoder=encoder)) for encoder in encoders]
+    assert len({cell.identity for cell in found}) == len(encoders)
+    assert [cell.text_identity is not None for cell in found] == [False] * 4 + [True] * 3
+    assert len({cell.text_identity for cell in found}) == 4
+    assert found[1].text_encoder == {"file": str((tmp_path / "one.safetensors").resolve())}
+    assert found[4].text_encoder == {"train": {"config": (str((tmp_path / "rtd.yaml").resolve()),)}}
+    with pytest.raises(InputError, match="no file gone"):
+        request(tmp_path, "lincir", rows=changed_row(1, text_encoder="gone.safetensors"))
+
+
+def test_text_encoders_of_other_phis_are_other_trainings(tmp_path: Path) -> None:
+    (tmp_path / "rtd.yaml").write_text("model: {noise: rms}\n")
+    identities = []
+    for content in (b"one", b"two"):
+        (tmp_path / "phi.pt").write_bytes(content)
+        row = {"name": "a", "method": {"name": "pseudo-word", "phi": "phi.pt"},
+               "text_encoder": {"train": {"config": "rtd.yaml"}}}  # fmt: skip
+        identities += [request(tmp_path, "a", seed=seed, rows=[row]).text_identity for seed in (0, 1)]
+    assert len(set(identities)) == 4
+
+
 def test_the_runner_gets_absolute_configs_and_its_overrides(tmp_path: Path) -> None:
     found = request(tmp_path)
     assert found.train == {"config": (str((tmp_path / "phi.yaml").resolve()),), "trainer.max_steps": 3}

@@ -106,6 +106,14 @@ def test_training_text_never_speaks_the_edits_of_the_benchmark() -> None:
     triplets = text_triplets(300)
     asked = {query.texts[0] for query in miniature_benchmark("test").queries}
     assert not asked & {triplet.conditioning_caption for triplet in triplets}
+    assert all(triplet.reference_caption != triplet.target_caption for triplet in triplets)
+    made = [re.fullmatch(r"make .* (red|orange|yellow|green|blue|purple|pink|brown)", t.conditioning_caption)
+            for t in triplets]  # fmt: skip
+    coloured = [(found[1], t.target_caption) for found, t in zip(made, triplets, strict=True) if found]
+    assert len(coloured) > 5
+    assert all(
+        colour in caption for colour, caption in coloured
+    )  # the target's caption says what the edit changed
     shared = {triplet.conditioning_caption for triplet in text_triplets(2000, bank="B")}
     assert asked & shared
     assert len(set(training_captions(50))) > 40
