@@ -1,7 +1,7 @@
-"""The small CLIP that ships with the package, trained on the miniature world by `configs/miniature/clip.yaml`.
+"""The small models that ship with the package, trained on generated pictures and pages by `configs/miniature/`.
 
-It is an ordinary model of open_clip in an ordinary local folder, with a small byte-pair vocabulary of its own, so
-everything that runs on it runs the code that a published CLIP runs.
+They are ordinary models of open_clip in ordinary local folders, with small byte-pair vocabularies of their own, so
+everything that runs on them runs the code that a published model runs.
 """
 
 from dataclasses import replace
@@ -10,14 +10,16 @@ from pathlib import Path
 from mmret.backbones.openclip import OpenClipBackbone
 from mmret.backbones.spec import BackboneSpec
 
-FOLDER = Path(__file__).resolve().parents[1] / "weights" / "miniature-clip"
+WEIGHTS = Path(__file__).resolve().parents[1] / "weights"
+FOLDERS = {name: WEIGHTS / name for name in ("miniature-clip", "miniature-pages")}
+"""Name → folder: the CLIP of the miniature world, and the page encoder of its generated pages."""
 
 
 class MiniatureBackbone(OpenClipBackbone):
-    """The model in `FOLDER`, whatever name a spec gives it."""
+    """The model in one of the `FOLDERS`, by its name."""
 
     @classmethod
     def describe(cls, name: str) -> BackboneSpec:
         """Return the folder's spec under the short name."""
-        spec = OpenClipBackbone.describe(str(FOLDER))
+        spec = OpenClipBackbone.describe(str(FOLDERS[name]))
         return replace(spec, name=name, loader="miniature", licence="Apache-2.0")

@@ -10,10 +10,10 @@ from safetensors.torch import save
 
 from mmret.atomic import atomic_write, write_text
 from mmret.backbones.checkpoints import SUFFIXES
-from mmret.backbones.miniature import FOLDER as MINIATURE_FOLDER
+from mmret.backbones.miniature import FOLDERS
 from mmret.backbones.openclip import OpenClipBackbone, build_model
 from mmret.backbones.openclip_specs import CONFIG, LOCAL, architecture_spec, model_config
-from mmret.backbones.registry import MINIATURE, load_backbone
+from mmret.backbones.registry import load_backbone
 from mmret.errors import InputError
 
 WEIGHTS = "open_clip_model.safetensors"
@@ -26,7 +26,7 @@ def trainable_backbone(name: str, from_scratch: bool = False) -> OpenClipBackbon
     be a folder that holds a description and no weights. Raises `InputError` for a backbone without a text tower.
     """
     if from_scratch:
-        source = str(MINIATURE_FOLDER) if name == MINIATURE else name
+        source = str(FOLDERS.get(name, name))
         spec = architecture_spec(source)
         return OpenClipBackbone(spec, build_model(model_config(spec))).unfreeze()
     backbone = load_backbone(name)

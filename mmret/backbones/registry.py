@@ -9,7 +9,7 @@
 | `dse-qwen2-2b-mrl`, `dse-phi3`, `colpali-v1.3`, … | public page encoders (`vlm_presets.py`) |
 | `vlm:FOLDER`, `vlm:OWNER/MODEL` | a vision-language model of transformers as a page encoder |
 | any of these two with `?key=value&…` | the same with another pooling, width, adapter, … (`vlm_specs.py`) |
-| `miniature-clip` | the small CLIP that ships with the package |
+| `miniature-clip`, `miniature-pages` | the small CLIP and the small page encoder that ship with the package |
 | a path | a folder with `open_clip_config.json`, or a weights file in such a folder; a folder of transformers |
 
 The modules that build models are imported when one of their names is asked for.
@@ -25,7 +25,8 @@ from mmret.backbones.preprocess import OWN
 from mmret.backbones.spec import PRECISIONS, BackboneSpec
 from mmret.errors import InputError
 
-MINIATURE = "miniature-clip"
+MINIATURES = ("miniature-clip", "miniature-pages")
+"""The models that ship with the package (`miniature.FOLDERS`)."""
 
 _LOADERS = {
     "open_clip": ("mmret.backbones.openclip", "OpenClipBackbone"),
@@ -65,7 +66,7 @@ def names() -> list[str]:
     from mmret.backbones.openclip_names import catalogue
     from mmret.backbones.vlm_presets import PRESETS
 
-    return sorted([MINIATURE, *PRESETS, *catalogue()])
+    return sorted([*MINIATURES, *PRESETS, *catalogue()])
 
 
 def pick_device(device: str) -> str:
@@ -103,7 +104,7 @@ def _loader_of(name: str) -> str:
     prefix, colon, _ = name.partition(":")
     if colon and prefix in ("open_clip", "timm"):
         return prefix
-    if name == MINIATURE:
+    if name in MINIATURES:
         return "miniature"
     if prefix == "vlm" or "?" in name or _is_page_encoder(name):
         return "vlm"

@@ -13,14 +13,14 @@ import random
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from mmret.data.miniature.edits import BANKS, KINDS, sample_edit
 from mmret.data.miniature.language import caption
 from mmret.data.miniature.scene import SPLITS, sample_scene
 
-_FUNCTION_WORDS = """a about after all also an and any are as at be been but by can could did do each every few first
+FUNCTION_WORDS = """a about after all also an and any are as at be been but by can could did do each every few first
 for from get had has have he her here him his how i if in into is it its just like look looks make many me more most
 my near new next no not now of off old on one only or other our out over put same see she show so some such than that
 the their them then there these they this those to too two under up very was we what when where which while who will
@@ -53,14 +53,17 @@ def vocabulary_words() -> dict[str, int]:
     """The words that get a token of their own, with the weight that the merges give them."""
     world = dict.fromkeys(words_of(_world_texts()), 1000)
     emoji = {word: 20 for word, count in words_of(_emoji_names()).items() if count > 1 and len(word) > 1}
-    return {**emoji, **dict.fromkeys(_FUNCTION_WORDS, 200), **world}
+    return {**emoji, **dict.fromkeys(FUNCTION_WORDS, 200), **world}
 
 
-def write_vocabulary(path: Path) -> int:
-    """Write the merges that make every word of `vocabulary_words` one token; returns how many there are."""
+def write_vocabulary(path: Path, weights: Mapping[str, int] | None = None) -> int:
+    """Write the merges that make every word of `weights` one token; returns how many there are.
+
+    `weights` are by default those of `vocabulary_words`.
+    """
     from tokenizers import Tokenizer, models, trainers
 
-    weights = vocabulary_words()
+    weights = vocabulary_words() if weights is None else weights
     tokenizer = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     trainer = trainers.BpeTrainer(vocab_size=20_000, end_of_word_suffix="</w>", show_progress=False)
     tokenizer.train_from_iterator((word for word, weight in weights.items() for _ in range(weight)), trainer)

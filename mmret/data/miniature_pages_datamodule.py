@@ -1,0 +1,111 @@
+"""A Lightning DataModule of generated pages with questions: what the miniature page encoder trains on."""
+
+from bisect import bisect_right
+from collections.abc import Mapping
+from itertools import accumulate
+from typing import Final, NamedTuple
+
+import torch
+from torch.utils.data import DataLoader
+from torchvision.transforms.functional import pil_to_tensor
+
+from mmret.data.batches import QueryPageBatch
+from mmret.data.datamodules import BatchedDataModule
+from mmret.data.miniature_pages import Page, PageQuestion, draw_page, relevant_pages, training_page
+from mmret.data.miniature_pages.sample import Stage
+from mmret.errors import InputError
+
+_STAGES: Final[dict[str, Stage]] = {"words": "word", "lists": "words", "blocks": "block", "pages": "page"}
+"""Option → stage, in the order of the curriculum."""
+
+
+class PageItem(NamedTuple):
+    """A page of the training stream with a question about it; its id is its number."""
+
+    id: str
+    page: Page
+    question: PageQuestion
+
+
+class MiniaturePages:
+    """Training pages by number; `stages` says how many there are of each stage, in their order."""
+
+    def __init__(self, stages: Mapping[Stage, int], seed: int) -> None:
+        self.names, self.seed = tuple(stages), seed
+        self.ends = tuple(accumulate(stages.values()))
+
+    def __len__(self) -> int:
+        return self.ends[-1]
+
+    def __getitem__(self, index: int) -> PageItem:
+        page, question = training_page(index, self.names[bisect_right(self.ends, index)], self.seed)
+        return PageItem(f"{self.seed}-{index}", page, question)
+
+
+class MiniaturePagesDataModule(BatchedDataModule):
+    """Generated pages and questions, for `DocumentScreenshotEmbedding`: batches are `QueryPageBatch`.
+
+    The training is a curriculum in the order of the stream (`mmret.data.miniature_pages.sample`): single words, words
+    and blocks on small pages (64 × 64 pixels), where reading is learnt at a quarter of the cost, then whole pages
+    (128 × 128). Every page is met once. All pages of a batch that answer a question are known to be relevant to it.
+
+    Args:
+        words: How many pages with one word, to begin with; as each of these numbers, a multiple of `batch_size`.
+        lists: How many pages with one to four words.
+        blocks: How many small pages with a block.
+        pages: How many whole pages.
+        held_out: Whole pages of another stream, for validation.
+        batch_size: Pages a batch and device.
+        num_workers: Processes that draw; 0 draws in the main process.
+        seed: Of the stream.
+    """
+
+    def __init__(
+        self,
+        words: int = 0,
+        lists: int = 0,
+        blocks: int = 0,
+        pages: int = 102_400,
+        held_out: int = 512,
+        batch_size: int = 128,
+        num_workers: int = 0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(batch_size, num_workers, seed)
+        self.save_hyperparameters(logger=False)
+
+    def setup(self, stage: str | None = None) -> None:
+        """Set `train` and `val`; raises `InputError` where a batch would hold pages of two stages."""
+        counts: dict[Stage, int] = {
+            stage: self.hparams[option] for option, stage in _STAGES.items() if self.hparams[option]
+        }
+        odd = [option for option in _STAGES if self.hparams[option] % self.batch_size]
+        if odd or not counts:
+            raise InputError(
+                f"{odd[0] if odd else 'pages'} is {self.hparams[odd[0]] if odd else 0:,}; give a multiple of the "
+                f"batch_size, {self.batch_size:,}: a batch holds pages of one stage."
+            )
+        self.train = MiniaturePages(counts, self.seed)
+        self.val = MiniaturePages({"page": self.hparams["held_out"]}, self.seed + 1)
+
+    def train_dataloader(self) -> DataLoader[PageItem]:
+        """The stream in its order: nothing in it repeats."""
+        return self.loader(self.train, collate_pages, training=True, shuffle=False)
+
+    def val_dataloader(self) -> DataLoader[PageItem]:
+        """The pages of the other stream, in order."""
+        return self.loader(self.val, collate_pages)
+
+
+def collate_pages(items: list[PageItem]) -> QueryPageBatch:
+    """Pages, drawn at their own size, and questions to one batch."""
+    ids = [item.id for item in items]
+    pages = [item.page for item in items]
+    questions = [item.question for item in items]
+    return {
+        "query_ids": ids,
+        "queries": [question.text for question in questions],
+        "pages": torch.stack([pil_to_tensor(draw_page(page)) for page in pages]),
+        "page_ids": ids,
+        "relevant": relevant_pages(questions, pages, ids),
+    }
