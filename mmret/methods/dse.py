@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from mmret.backbones.base import Backbone
 from mmret.backbones.page_training import adapter_settings, page_encoder_to_train, save_trained
+from mmret.backbones.preprocess import OWN
 from mmret.data.batches import QueryPageBatch
 from mmret.errors import InputError
 from mmret.losses import info_nce, suspects
@@ -17,7 +18,9 @@ from mmret.methods.gathering import writes_results
 from mmret.methods.joint_batch import JointBatch, join
 from mmret.methods.page_features import encode, page_chunks, query_chunks
 from mmret.methods.page_recall import recalls
+from mmret.methods.random_state import random_state_of
 from mmret.methods.schedules import Schedule, by_step, decay_groups, warmed_up
+from mmret.methods.sharding import shard, whole
 
 CUTOFFS = (1, 10)
 
@@ -115,6 +118,8 @@ class DocumentScreenshotEmbedding(LightningModule):
                 raise InputError(
                     f"matryoshka asks for width {wanted}; {self.hparams['backbone']} has {width}."
                 )
+        if self.device_mesh is not None:
+            shard(self.backbone, self.device_mesh["data_parallel"])
 
     @property
     def model(self) -> Backbone:
@@ -124,7 +129,8 @@ class DocumentScreenshotEmbedding(LightningModule):
 
     def training_step(self, batch: QueryPageBatch, batch_idx: int) -> Tensor:
         """The loss of one batch; pages of all devices are negatives."""
-        joint = self._joint(batch)
+        with random_state_of(self, batch_idx):
+            joint = self._joint(batch)
         if joint.pages.shape[0] < 2:
             raise InputError("a batch of one page has no negatives; give a batch_size of 2 or more.")
         loss = self._loss(joint)
@@ -148,6 +154,17 @@ class DocumentScreenshotEmbedding(LightningModule):
         self._seen = []
         self.log_dict({f"val/recall@{k}": value for k, value in found.items()}, prog_bar=True)
 
+    def on_fit_start(self) -> None:
+        """Refuse pages that another preprocessing made than the one that is written with the backbone."""
+        data = getattr(self.trainer, "datamodule", None)
+        if data is None or "preprocess" not in data.hparams or data.hparams.get("backbone"):
+            return
+        own, theirs = (each.hparams["preprocess"] or OWN for each in (self, data))
+        if own != theirs:
+            raise InputError(
+                f"the model's preprocess is {own} and the data's is {theirs}: give both the same name."
+            )
+
     def configure_optimizers(self) -> Any:
         """The optimizer over what learns, in two parameter groups, with warm-up and schedule by step."""
         total = int(self.trainer.estimated_stepping_batches)
@@ -157,17 +174,31 @@ class DocumentScreenshotEmbedding(LightningModule):
     def on_train_end(self) -> None:
         """Write what was trained, from the first process, and count the queries that were cut."""
         self.model.warn_of_cuts()
-        if writes_results(self.trainer):
-            folder = save_trained(self.model, Path(self.trainer.default_root_dir), self.adapter)
-            print(f"{folder.name} written to {folder}")
+        writes = writes_results(self.trainer)
+        with whole(self.model, keep=writes):
+            if writes:
+                folder = save_trained(self.model, Path(self.trainer.default_root_dir), self.adapter)
+                print(f"{folder.name} written to {folder}")
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep what learns: the name brings back what is frozen beside an adapter."""
+        if self.adapter is not None and self.device_mesh is None:
+            learns = {name for name, weight in self.named_parameters() if weight.requires_grad}
+            state = checkpoint["state_dict"]
+            checkpoint["state_dict"] = {name: value for name, value in state.items() if name in learns}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Complete the checkpoint's state with the frozen weights as they were loaded."""
+        if self.adapter is not None and self.device_mesh is None:
+            checkpoint["state_dict"] = {**self.state_dict(), **checkpoint["state_dict"]}
 
     def _joint(self, batch: QueryPageBatch) -> JointBatch:
         """The batch of all devices, encoded; in chunks where a chunk size is set."""
-        size = self.hparams["chunk_size"]
+        size, sharded = self.hparams["chunk_size"], self.device_mesh is not None
         learning = self._learning() if size and torch.is_grad_enabled() else None
         queries = query_chunks(self.model, batch["queries"], size or len(batch["queries"]))
         pages = page_chunks(self.model, batch["pages"], size or len(batch["pages"]))
-        return join(self, encode(queries, learning), encode(pages, learning), batch)
+        return join(self, encode(queries, learning, sharded), encode(pages, learning, sharded), batch)
 
     def _learning(self) -> list[nn.Parameter]:
         return [parameter for parameter in self.model.parameters() if parameter.requires_grad]

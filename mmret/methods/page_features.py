@@ -30,14 +30,20 @@ def page_chunks(backbone: Backbone, pages: Pixels, size: int) -> list[Encode]:
     return [partial(_pages, backbone, pages[start : start + size]) for start in starts]
 
 
-def encode(chunks: Sequence[Encode], learning: Sequence[nn.Parameter] | None = None) -> Features:
+def encode(
+    chunks: Sequence[Encode], learning: Sequence[nn.Parameter] | None = None, sharded: bool = False
+) -> Features:
     """The features of all chunks, in order.
 
-    With `learning`, the parameters that learn, only one chunk's activations are held at a time (`cached_features`).
+    With `learning`, the parameters that learn, only one chunk's activations are held at a time (`cached_features`);
+    `sharded` says that devices share them (FSDP).
     """
     lengths: dict[int, Tensor] = {}
     calls = [partial(_vectors, chunk, lengths, place) for place, chunk in enumerate(chunks)]
-    vectors = cached_features(calls, learning) if learning else torch.cat([call() for call in calls])
+    if learning:
+        vectors = cached_features(calls, learning, accumulate=sharded)
+    else:
+        vectors = torch.cat([call() for call in calls])
     if not lengths:
         return vectors
     return TokenVectors(vectors, torch.cat([lengths[place] for place in range(len(chunks))]))
