@@ -57,6 +57,70 @@ def contrastive(queries: Tensor, targets: Tensor, scale: Tensor | float) -> Tens
     return F.cross_entropy(scale * queries @ targets.T, labels)
 
 
+def cosines(queries: Tensor, pages: Tensor) -> Tensor:
+    """Cosine similarities float32 [Q, N] of features [Q, D] and [N, D], also under automatic mixed precision."""
+    with torch.autocast(queries.device.type, enabled=False):
+        return F.normalize(queries.float(), dim=-1) @ F.normalize(pages.float(), dim=-1).T
+
+
+def late_interaction(queries: Tensor, pages: Tensor) -> Tensor:
+    """Each query's mean, over its vectors, of the best cosine with a page's: float32 [Q, N].
+
+    It is MaxSim by query length, so that a temperature means the same for long and short queries (as ColPali's code
+    has it with `normalize_scores`). One query is compared at a time: the cosines of all vectors with all, [Q, N, S, T],
+    are never held, and their gradient needs the places of the best alone.
+
+    Args:
+        queries: [Q, S, D]; a row of zeros stands for none.
+        pages: [N, T, D]; likewise.
+    """
+    with torch.autocast(queries.device.type, enabled=False):
+        queries, pages = F.normalize(queries.float(), dim=-1), F.normalize(pages.float(), dim=-1)
+        absent = ~pages.any(dim=-1)
+        rows = []
+        for query in queries:
+            vectors = query[query.any(dim=-1)]
+            found = torch.einsum("sd,ntd->nst", vectors, pages).masked_fill(absent[:, None], -torch.inf)
+            rows.append(found.max(dim=-1).values.mean(dim=-1))
+        return torch.stack(rows)
+
+
+def info_nce(similarities: Tensor, own: Tensor, temperature: float, left_out: Tensor | None = None) -> Tensor:
+    """The mean cross-entropy of finding one's own page: −log softmax(similarities / τ), in float32.
+
+    Args:
+        similarities: [Q, N], cosines or the like.
+        own: int64 [Q], the column of each row's own page.
+        temperature: τ.
+        left_out: bool [Q, N], true for pages that are no negatives of a query; never for its own.
+
+    Returns:
+        A scalar. (van den Oord et al., arXiv 1807.03748; DSE, arXiv 2406.11251, equation 2.)
+    """
+    with torch.autocast(similarities.device.type, enabled=False):
+        logits = similarities.float() / temperature
+        if left_out is not None:
+            logits = logits.masked_fill(left_out, -torch.inf)
+        return F.cross_entropy(logits, own)
+
+
+def suspects(similarities: Tensor, own: Tensor, threshold: float) -> Tensor:
+    """Pages too similar to a query to be negatives of it: bool [Q, N], never its own page.
+
+    They are those above `threshold` × the similarity with the own page; where that is not positive there are none: a
+    share of a negative number bounds nothing. (TopK-PercPos of NV-Retriever, arXiv 2407.15831, there when mining.)
+
+    Args:
+        similarities: [Q, N], un-scaled.
+        own: int64 [Q], the column of each row's own page.
+        threshold: A share, such as .95.
+    """
+    with torch.no_grad():
+        positive = similarities.gather(1, own[:, None])
+        above = (similarities > threshold * positive) & (positive > 0)
+        return above.scatter(1, own[:, None], False)
+
+
 def masked_reconstruction(masked: Tensor, original: Tensor) -> Tensor:
     """LinCIR's self-masking loss: the mean squared error between **un-normalised** text features [B, D].
 

@@ -13,14 +13,16 @@ from mmret.backbones.checkpoints import SUFFIXES
 from mmret.backbones.miniature import FOLDERS
 from mmret.backbones.openclip import OpenClipBackbone, build_model
 from mmret.backbones.openclip_specs import CONFIG, LOCAL, architecture_spec, model_config
-from mmret.backbones.registry import load_backbone
+from mmret.backbones.registry import load_backbone, with_preprocess
 from mmret.errors import InputError
 
 WEIGHTS = "open_clip_model.safetensors"
 
 
-def trainable_backbone(name: str, from_scratch: bool = False) -> OpenClipBackbone:
-    """Return the backbone called `name`, float32, ready to be trained.
+def trainable_backbone(
+    name: str, from_scratch: bool = False, preprocess: str | None = None
+) -> OpenClipBackbone:
+    """Return the backbone called `name`, float32, ready to be trained; `preprocess` replaces its own.
 
     From scratch, its architecture gets random weights (of torch's global seed) and none are read: `name` may then
     be a folder that holds a description and no weights. Raises `InputError` for a backbone without a text tower.
@@ -28,8 +30,9 @@ def trainable_backbone(name: str, from_scratch: bool = False) -> OpenClipBackbon
     if from_scratch:
         source = str(FOLDERS.get(name, name))
         spec = architecture_spec(source)
+        spec = spec if preprocess is None else with_preprocess(spec, preprocess)
         return OpenClipBackbone(spec, build_model(model_config(spec))).unfreeze()
-    backbone = load_backbone(name)
+    backbone = load_backbone(name, preprocess=preprocess)
     if not isinstance(backbone, OpenClipBackbone):
         raise InputError(f"backbone {name} has no text tower to be trained with: name one of open_clip.")
     return backbone.unfreeze()

@@ -55,7 +55,12 @@ def load_backbone(
 def resolve(name: str, preprocess: str | None = None) -> BackboneSpec:
     """Return the spec of `name` without building the model; raises `InputError` with the nearest names."""
     spec = _loader(_loader_of(name)).describe(name)
-    if preprocess is None or preprocess == OWN:
+    return spec if preprocess is None else with_preprocess(spec, preprocess)
+
+
+def with_preprocess(spec: BackboneSpec, preprocess: str) -> BackboneSpec:
+    """Return a spec with another preprocessing, by name ("own": the same); raises `InputError` for none of its kind."""
+    if preprocess == OWN:
         return spec
     _loader(spec.loader).check_preprocess(preprocess)
     return replace(spec, preprocess=preprocess)

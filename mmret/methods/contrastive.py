@@ -16,7 +16,7 @@ from mmret.backbones.pretraining import save_backbone, trainable_backbone
 from mmret.errors import InputError
 from mmret.losses import symmetric_contrastive
 from mmret.methods.gathering import gather_with_gradient, writes_results
-from mmret.methods.schedules import by_step, warmup_cosine
+from mmret.methods.schedules import by_step, decay_groups, warmup_cosine
 
 #: CLIP clips its learnt scale at 100 (arXiv 2103.00020, section 2.5).
 MAX_SCALE = 100.0
@@ -101,7 +101,7 @@ class ContrastivePretraining(LightningModule):
 
     def configure_optimizers(self) -> Any:
         """The optimizer over two parameter groups, with warm-up and cosine by step."""
-        optimizer = self.optimizer(self._parameter_groups())
+        optimizer = self.optimizer(decay_groups(self.parameters()))
         total = int(self.trainer.estimated_stepping_batches)
         return by_step(optimizer, warmup_cosine(total, self.hparams["warmup_steps"]))
 
@@ -120,11 +120,3 @@ class ContrastivePretraining(LightningModule):
         with training_attention(self.device):
             images, texts = self.model.encode_images(pixels), self.model.encode_text(tokens)
         return F.normalize(images.float(), dim=-1), F.normalize(texts.float(), dim=-1)
-
-    def _parameter_groups(self) -> list[dict[str, Any]]:
-        """Gains, biases and the scale are not decayed (CLIP, section 2.5)."""
-        trained = [p for p in self.parameters() if p.requires_grad]
-        return [
-            {"params": [p for p in trained if p.ndim >= 2]},
-            {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
-        ]

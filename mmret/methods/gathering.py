@@ -19,6 +19,34 @@ def gather_with_gradient(module: LightningModule, features: Tensor) -> Tensor:
     return _all_gather(module, features, sync_grads=True).flatten(0, 1)
 
 
+def gather_uneven(module: LightningModule, values: Tensor, sync_grads: bool = False) -> Tensor:
+    """Values [n, ...] of all devices, one device's behind another's; devices may hold different n.
+
+    They are padded on the way: collectives take equal lengths. With `sync_grads` the gradient reaches every device's
+    own part. On one device the values come back as they are.
+    """
+    if module.trainer.world_size == 1:
+        return values
+    lengths = _lengths(module, values)
+    padded = torch.cat([values, values.new_zeros((max(lengths) - len(values), *values.shape[1:]))])
+    gathered = _all_gather(module, padded, sync_grads)
+    return torch.cat([part[:length] for part, length in zip(gathered, lengths, strict=True)])
+
+
+def first_row(module: LightningModule, values: Tensor) -> int:
+    """Where this device's rows begin in what `gather_uneven` gives of `values` [n, ...]."""
+    if module.trainer.world_size == 1:
+        return 0
+    return sum(_lengths(module, values)[: module.trainer.global_rank])
+
+
+def largest(module: LightningModule, number: int) -> int:
+    """The largest of the devices' numbers."""
+    if module.trainer.world_size == 1:
+        return number
+    return int(_all_gather(module, torch.tensor(number, device=module.device)).max())
+
+
 def gather_rows(module: LightningModule, positions: Tensor, rows: Tensor, count: int) -> NDArray[np.float32]:
     """Rows [n, D] of all devices as one array float32 [count, D], row i being the one at position i.
 
@@ -28,8 +56,7 @@ def gather_rows(module: LightningModule, positions: Tensor, rows: Tensor, count:
     Raises:
         RuntimeError: a position that no device holds.
     """
-    if module.trainer.world_size > 1:
-        positions, rows = _gather_uneven(module, positions), _gather_uneven(module, rows)
+    positions, rows = gather_uneven(module, positions), gather_uneven(module, rows)
     gathered = np.full((count, rows.shape[1]), np.nan, dtype=np.float32)
     gathered[positions.cpu().numpy()] = rows.detach().float().cpu().numpy()
     missing = int(np.isnan(gathered).all(axis=1).sum())
@@ -38,13 +65,11 @@ def gather_rows(module: LightningModule, positions: Tensor, rows: Tensor, count:
     return gathered
 
 
-def _gather_uneven(module: LightningModule, values: Tensor) -> Tensor:
-    """Values [n, ...] of all devices, one after the other, padded on the way: collectives take equal lengths."""
-    lengths = _all_gather(module, torch.tensor(len(values), device=values.device)).flatten()
-    longest = int(lengths.max())
-    padded = torch.cat([values, values.new_zeros((longest - len(values), *values.shape[1:]))])
-    gathered = _all_gather(module, padded)
-    return torch.cat([part[:length] for part, length in zip(gathered, lengths.tolist(), strict=True)])
+def _lengths(module: LightningModule, values: Tensor) -> list[int]:
+    lengths: list[int] = (
+        _all_gather(module, torch.tensor(len(values), device=values.device)).flatten().tolist()
+    )
+    return lengths
 
 
 def _all_gather(module: LightningModule, values: Tensor, sync_grads: bool = False) -> Tensor:

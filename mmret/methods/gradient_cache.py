@@ -16,7 +16,9 @@ from torch import Tensor, nn
 Encode = Callable[[], Tensor]
 
 
-def cached_features(chunks: Sequence[Encode], parameters: Sequence[nn.Parameter]) -> Tensor:
+def cached_features(
+    chunks: Sequence[Encode], parameters: Sequence[nn.Parameter], accumulate: bool = False
+) -> Tensor:
     """The features of all chunks, [ΣB, D], whose backward pass encodes each chunk a second time.
 
     Only one chunk's activations are held at any time. The second encoding sees the random state (dropout) and the
@@ -25,13 +27,19 @@ def cached_features(chunks: Sequence[Encode], parameters: Sequence[nn.Parameter]
     Args:
         chunks: Each encodes its own part, [B, D]; called once here and once more in the backward pass.
         parameters: All that `chunks` use and that learn. A gradient to anything else is lost.
+        accumulate: Let each chunk's backward pass add to `.grad` itself, as sharded parameters (FSDP) need: what puts
+            them together and spreads their gradients hangs on that. Under DDP, which counts gradients, it fails.
 
     Raises:
         ValueError: there is no chunk.
     """
     if not chunks:
         raise ValueError("there are no chunks to encode")
-    return _Replayed.apply([_Call(chunk) for chunk in chunks], *parameters)  # type: ignore[no-any-return]
+    anchor = torch.zeros(
+        (), requires_grad=True
+    )  # so that the backward pass comes here without parameters, too
+    given = () if accumulate else parameters
+    return _Replayed.apply([_Call(chunk) for chunk in chunks], anchor, *given)  # type: ignore[no-any-return]
 
 
 @dataclass
@@ -79,7 +87,7 @@ class _Replayed(torch.autograd.Function):
     """Features of calls, whose gradient to the parameters is summed up call by call."""
 
     @staticmethod
-    def forward(ctx: Any, calls: list[_Call], *parameters: Tensor) -> Tensor:
+    def forward(ctx: Any, calls: list[_Call], anchor: Tensor, *parameters: Tensor) -> Tensor:
         ctx.calls = calls
         ctx.save_for_backward(*parameters)
         parts = [call.first() for call in calls]
@@ -92,12 +100,20 @@ class _Replayed(torch.autograd.Function):
         parameters = ctx.saved_tensors
         totals: list[Tensor | None] = [None] * len(parameters)
         for call, part in zip(ctx.calls, grad.split(ctx.lengths), strict=True):
-            features = call.again()
             # In this thread: threads of a nested backward pass may outlive the process that ends behind it.
             with torch.autograd.set_multithreading_enabled(False):
-                found = torch.autograd.grad(features, parameters, part.to(features.dtype), allow_unused=True)
+                found = _gradients(call.again(), parameters, part)
             totals = [_added(total, new) for total, new in zip(totals, found, strict=True)]
-        return None, *totals
+        return None, None, *totals
+
+
+def _gradients(features: Tensor, parameters: Sequence[Tensor], grad: Tensor) -> tuple[Tensor | None, ...]:
+    """The gradient to each of the parameters; without any, it is added to `.grad` of all that took part."""
+    grad = grad.to(features.dtype)
+    if not parameters:
+        torch.autograd.backward(features, grad)
+        return ()
+    return torch.autograd.grad(features, parameters, grad, allow_unused=True)
 
 
 def _added(total: Tensor | None, new: Tensor | None) -> Tensor | None:

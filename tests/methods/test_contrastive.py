@@ -11,6 +11,7 @@ from mmret.backbones import load_backbone
 from mmret.data.datamodules import CaptionedImagesDataModule
 from mmret.errors import InputError
 from mmret.methods import ContrastivePretraining
+from mmret.methods.schedules import decay_groups
 from tests.methods.toy_data import write_world
 
 
@@ -44,7 +45,7 @@ def test_training_learns_the_pairs_and_writes_a_backbone(
 def test_gains_biases_and_the_scale_are_not_decayed(backbone_folder: Path) -> None:
     module = ContrastivePretraining(str(backbone_folder))
     module.configure_model()
-    decayed, plain = module._parameter_groups()
+    decayed, plain = decay_groups(module.parameters())
     assert plain["weight_decay"] == 0
     assert {parameter.ndim for parameter in plain["params"]} <= {0, 1}
     assert min(parameter.ndim for parameter in decayed["params"]) == 2

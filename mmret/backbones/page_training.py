@@ -1,0 +1,132 @@
+"""Backbones of any kind as page encoders that learn: loaded for it, and written in the layout they came in."""
+
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mmret.backbones.adapters import AdapterSettings, adapter_parameters, save_adapter
+from mmret.backbones.base import Backbone
+from mmret.backbones.openclip import OpenClipBackbone
+from mmret.backbones.precision import torch_dtype
+from mmret.backbones.pretraining import save_backbone, trainable_backbone
+from mmret.backbones.registry import load_backbone
+from mmret.backbones.vlm_specs import is_vlm_name
+from mmret.errors import InputError
+
+_SCALES = ("logit_scale", "logit_bias")
+
+
+def adapter_settings(given: Mapping[str, Any] | None) -> AdapterSettings | None:
+    """A module's option as settings; raises `InputError` for a name that is none of them."""
+    if given is None:
+        return None
+    known = [field.name for field in fields(AdapterSettings)]
+    unknown = sorted(set(given) - set(known))
+    if unknown:
+        raise InputError(f"adapter has the unknown {unknown[0]}; it takes {', '.join(known)}.")
+    return AdapterSettings(**given)
+
+
+def page_encoder_to_train(
+    name: str,
+    *,
+    from_scratch: bool = False,
+    preprocess: str | None = None,
+    adapter: AdapterSettings | None = None,
+    frozen_precision: str = "fp32",
+    checkpoint_gradients: bool = False,
+) -> Backbone:
+    """Return the backbone called `name`, awake, with gradients for what learns: float32.
+
+    Args:
+        name: Of open_clip's or of a vision-language model.
+        from_scratch: Random weights of the same architecture (open_clip's).
+        preprocess: Another preprocessing than its own; it is part of the backbone that is written.
+        adapter: A new LoRA or DoRA in a vision-language model, which alone learns.
+        frozen_precision: Number format of the weights beside an adapter.
+        checkpoint_gradients: Compute activations again in the backward pass.
+
+    Raises:
+        InputError: a backbone that cannot be trained so.
+    """
+    if not is_vlm_name(name):
+        if adapter is not None:
+            raise InputError(f"{name} takes no adapter: adapters are for vision-language models.")
+        backbone: Backbone = _open_clip(name, from_scratch, preprocess)
+    else:
+        if from_scratch:
+            raise InputError(f"{name} is not trained from scratch: only open_clip's architectures are.")
+        backbone = _vision_language(name, preprocess, adapter, frozen_precision)
+    if checkpoint_gradients:
+        _checkpoint_gradients(backbone)
+    return backbone
+
+
+def save_trained(backbone: Backbone, root: Path, adapter: AdapterSettings | None = None) -> Path:
+    """Write `<root>/backbone`, or `<root>/adapter` where one was trained, and return that folder.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    if adapter is not None:
+        save_adapter(_inner(backbone), root / "adapter", adapter)
+        return root / "adapter"
+    if isinstance(backbone, OpenClipBackbone):
+        save_backbone(backbone, root / "backbone")
+        return root / "backbone"
+    from mmret.backbones.vlm_pages import VlmBackbone
+    from mmret.backbones.vlm_saving import save_page_encoder
+
+    assert isinstance(backbone, VlmBackbone)
+    save_page_encoder(backbone, root / "backbone")
+    return root / "backbone"
+
+
+def _open_clip(name: str, from_scratch: bool, preprocess: str | None) -> OpenClipBackbone:
+    """Both towers; the scale of open_clip's own loss does not learn: the temperature is a setting here."""
+    backbone = trainable_backbone(name, from_scratch, preprocess)
+    for scale in _SCALES:
+        parameter = getattr(backbone.model, scale, None)
+        if isinstance(parameter, torch.nn.Parameter):
+            parameter.requires_grad_(False)
+    # Convolutions are faster so, on CPUs by a third; other layers keep their layout.
+    return backbone.to(memory_format=torch.channels_last)
+
+
+def _vision_language(
+    name: str, preprocess: str | None, adapter: AdapterSettings | None, frozen_precision: str
+) -> Backbone:
+    from mmret.backbones.vlm_pages import VlmBackbone
+
+    precision = "fp32" if adapter is None else frozen_precision
+    backbone = load_backbone(name, preprocess=preprocess, precision=precision)
+    assert isinstance(backbone, VlmBackbone)
+    if adapter is None:
+        return backbone.unfreeze()
+    backbone.adapt(adapter)
+    for parameter in adapter_parameters(backbone.model):
+        parameter.data = parameter.data.to(torch_dtype("fp32"))
+    return backbone
+
+
+def _checkpoint_gradients(backbone: Backbone) -> None:
+    """open_clip's own way; transformers' in each of the models that a backbone is made of."""
+    model = _inner(backbone)
+    if isinstance(backbone, OpenClipBackbone):
+        model.set_grad_checkpointing(True)
+        return
+    from transformers import PreTrainedModel
+
+    parts = [model] if isinstance(model, PreTrainedModel) else list(model.children())
+    for part in parts:
+        if isinstance(part, PreTrainedModel):
+            enable: Any = part.gradient_checkpointing_enable
+            enable({"use_reentrant": False})
+
+
+def _inner(backbone: Backbone) -> Any:
+    """The library's model in a backbone."""
+    return backbone.model

@@ -1,0 +1,64 @@
+"""Pages of plain colours with a query each, as batches of a DataModule."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from lightning.pytorch import LightningDataModule
+from PIL import Image
+from torch.utils.data import DataLoader, DistributedSampler
+
+from mmret.backbones import resolve
+from mmret.backbones.registry import _loader
+from mmret.data.batches import QueryPageBatch
+
+COLOURS = ("red", "green", "blue", "white", "black", "yellow", "pink", "brown")
+
+
+def page_batch(
+    pixels: Callable[[Image.Image], torch.Tensor],
+    stack: Callable[[Sequence[torch.Tensor]], torch.Tensor | Sequence[torch.Tensor]],
+    rows: Sequence[int],
+    hard: int = 0,
+    size: int = 32,
+) -> QueryPageBatch:
+    """Queries for the pages `rows`, with the pages that come `hard` behind each as hard negatives."""
+    count = len(COLOURS)
+    shown = [*rows, *((row + step) % count for step in range(1, hard + 1) for row in rows)]
+    pages = [pixels(Image.new("RGB", (size + 8 * (row % 2), size), COLOURS[row])) for row in shown]
+    return {
+        "query_ids": [f"q{row}" for row in rows],
+        "queries": [f"a {COLOURS[row]} page" + " indeed" * (row % 3) for row in rows],
+        "pages": stack(pages),
+        "page_ids": [COLOURS[row] for row in shown],
+        "relevant": [frozenset({COLOURS[row]}) for row in rows],
+    }
+
+
+class ToyPages(LightningDataModule):
+    """Eight pages in batches, in order; the last of them validate as well."""
+
+    def __init__(self, backbone: str, batch_size: int = 4, hard: int = 0, val_size: int = 8) -> None:
+        super().__init__()
+        self.backbone, self.batch_size, self.hard, self.val_size = backbone, batch_size, hard, val_size
+
+    def setup(self, stage: str | None = None) -> None:
+        spec = resolve(self.backbone)
+        self.transform = _loader(spec.loader).transform_of(spec)
+
+    def _collate(self, rows: Sequence[int]) -> QueryPageBatch:
+        return page_batch(self.transform.pixels, self.transform.stack, rows, self.hard)
+
+    def _loader(self, size: int) -> DataLoader[int]:
+        rows = range(len(COLOURS))
+        sampler = None
+        if self.trainer is not None and self.trainer.world_size > 1:
+            sampler = DistributedSampler(
+                rows, self.trainer.world_size, self.trainer.global_rank, shuffle=False
+            )
+        return DataLoader(rows, batch_size=size, collate_fn=self._collate, sampler=sampler)
+
+    def train_dataloader(self) -> DataLoader[int]:
+        return self._loader(self.batch_size)
+
+    def val_dataloader(self) -> DataLoader[int]:
+        return self._loader(self.val_size)
