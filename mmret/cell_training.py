@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mmret.backbones.base import Backbone
+from mmret.backbones.pretraining import WEIGHTS
 from mmret.backbones.text_tower import load_text_encoder
 from mmret.composition.registry import TRAINED
 from mmret.errors import InputError
@@ -24,13 +25,21 @@ def training_folders(request: CellRequest) -> dict[str, str]:
     return {name: str(_folder(request, mark)) for name, mark in identities.items() if mark is not None}
 
 
+def trained_backbone(request: CellRequest) -> str:
+    """The name of the row's backbone, or the folder of the one trained from it.
+
+    A row trains its backbone where its method has no weights of its own.
+    """
+    if request.train is None or request.method["name"] in TRAINED:
+        return request.backbone
+    return str(_train(request, request.train, request.train_identity, f"backbone/{WEIGHTS}").parent)
+
+
 def trained_method(request: CellRequest) -> dict[str, Any]:
     """The row's method, with the weights that its training wrote."""
     method = dict(request.method)
-    if request.train is None:
+    if request.train is None or method["name"] not in TRAINED:
         return method
-    if method["name"] not in TRAINED:
-        raise InputError(f"Row {request.row} trains, but {method['name']} has no weights of its own.")
     option = TRAINED[method["name"]]
     weights = _train(request, request.train, request.train_identity, f"{option}.safetensors")
     return {**method, option: str(weights)}

@@ -12,7 +12,7 @@ from typing import Any
 
 from mmret.backbones import load_backbone
 from mmret.backbones.base import Backbone
-from mmret.cell_training import query_encoder, trained_method, training_folders
+from mmret.cell_training import query_encoder, trained_backbone, trained_method, training_folders
 from mmret.composition import ComposedFeatures, Composer, composer_from_spec
 from mmret.composition.scores import Settled
 from mmret.composition.word_files import PseudoWords
@@ -43,7 +43,7 @@ def run_cell(request: CellRequest) -> CellOutcome:
     """
     if request.method["name"] in RUN_METHODS:
         return _run_directly(request)
-    backbone = load_backbone(request.backbone, preprocess=request.protocol["preprocess"])
+    backbone = load_backbone(trained_backbone(request), preprocess=request.protocol["preprocess"])
     method = trained_method(request)
     texts = query_encoder(request, backbone, method)
 

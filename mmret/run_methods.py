@@ -1,8 +1,8 @@
 """Methods of a table's row that make a run without an image encoder: names, words, and the runs of other rows.
 
 name-lookup   exact names (`mmret.name_lookup`); no options
-bm25          `text` (a file of `mmret pages text` or `ocr`; by default the benchmark's own texts), `k1`, `b`, `method`,
-              and the analyser's `stop_words` and `stemmer`
+bm25          `text` (a file of `mmret pages text` or `ocr`, or a name among the benchmark's `other_texts`; by default
+              its own texts), `k1`, `b`, `method`, and the analyser's `stop_words` and `stemmer`
 dense-text    `model`, `revision`, `text`, `query_prompt`, `document_prompt`, `batch_size`
 hybrid        `of` (rows above), `fuse` (rrf, weighted), `weights`, `constant` (of rrf, 60)
 rerank        `of` (one row above), `top` (20), and either `model` (a cross-encoder of sentence-transformers) with
@@ -54,9 +54,10 @@ def run_method(request: CellRequest, benchmark: Benchmark) -> Run:
 
 
 def gallery_texts(options: Options, benchmark: Benchmark) -> TextSource:
-    """The texts of the gallery: of the file that the options name, or else the benchmark's own."""
+    """The texts of the gallery: those that the options name (a file, or some of the benchmark's), or else its own."""
     own = MappedTexts(benchmark.texts) if benchmark.texts else benchmark.page_texts
-    source = TextFile(Path(options["text"])) if "text" in options else own
+    named = options.get("text")
+    source = own if named is None else benchmark.other_texts.get(named) or TextFile(Path(named))
     if source is None:
         raise InputError(
             f"{benchmark.name} brings no texts: name a file of `mmret pages text` or `ocr` as the method's text."
@@ -89,7 +90,8 @@ def _dense(request: CellRequest, benchmark: Benchmark) -> Run:
         raise InputError("The method dense-text needs a model of sentence-transformers.")
     encoder = DenseText(**_chosen(request.method, _DENSE)).load()
     # One store for a model, its prompt and a set of texts, whichever rows and pools search it.
-    source = request.description["files"] if "text" in request.method else [benchmark.name, benchmark.version]
+    texts = request.method.get("text")
+    source = request.description["files"] or [benchmark.name, benchmark.version, *([texts] if texts else [])]
     mark = digest([encoder.fingerprint(), source])[:12]
     store = EmbeddingStore.open(request.folder.parent / "stores" / f"text-{mark}", encoder.fingerprint())
     encoder.embed(gallery_texts(request.method, benchmark).read(), store)

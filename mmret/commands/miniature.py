@@ -1,4 +1,4 @@
-"""`mmret miniature`: the miniature CLIP against its record, samples of its world, and what runs get right in it."""
+"""`mmret miniature`: the miniature CLIP against its record, samples of the worlds, and what runs get right in one."""
 
 import argparse
 import json
@@ -24,6 +24,10 @@ def build_parser() -> argparse.ArgumentParser:
     check.add_argument("--record", action="store_true", help="write the figures as the new record")
     samples = commands.add_parser("samples", help="write a picture of scenes with captions and edits")
     samples.add_argument("--out", type=Path, default=Path("runs/miniature/samples.png"), help="(%(default)s)")
+    samples.add_argument("--pages", action="store_true", help="of the generated pages instead")
+    pages = commands.add_parser("pages", help="write the generated pages as PDFs without a text layer")
+    pages.add_argument("--out", type=Path, default=Path("runs/miniature/documents"), help="(%(default)s)")
+    pages.add_argument("--split", default="test", help="of the benchmark of pages (%(default)s)")
     kept = commands.add_parser("kept", help="what the top of runs keeps of the reference and has of the edit")
     kept.add_argument("runs", nargs="+", type=Path, metavar="RUN.npz", help="runs over one split")
     kept.add_argument("--split", default="test", help="of the miniature benchmark (%(default)s)")
@@ -43,7 +47,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = build_parser().parse_args(argv)
     match options.command:
         case "samples":
-            return _draw_samples(options.out)
+            return _draw_samples(options.out, options.pages)
+        case "pages":
+            return _write_pages(options.out, options.split)
         case "kept":
             return _print_kept(options.runs, options.split, options.depth)
         case "halve":
@@ -88,13 +94,23 @@ def compare(found: Mapping[str, Any], recorded: Mapping[str, Any]) -> tuple[list
     return lines, failures
 
 
-def _draw_samples(path: Path) -> int:
-    from mmret.data.miniature.samples import sample_sheet
+def _draw_samples(path: Path, pages: bool) -> int:
+    if pages:
+        from mmret.data.miniature_pages.documents import sample_sheet
+    else:
+        from mmret.data.miniature.samples import sample_sheet
 
     sheet = sample_sheet()
     path.parent.mkdir(parents=True, exist_ok=True)
     sheet.save(path)
     print(f"samples written to {path}")
+    return 0
+
+
+def _write_pages(folder: Path, split: str) -> int:
+    from mmret.data.miniature_pages.documents import write_documents
+
+    print(f"{write_documents(folder, split)} documents written to {folder}")
     return 0
 
 

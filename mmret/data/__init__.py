@@ -27,7 +27,8 @@ def load_benchmark(
     """Load a split of a benchmark by name.
 
     Args:
-        name: `miniature` (with `miniature-text-to-image`, `-image-to-text` and `-attributes` beside it), `emoji`,
+        name: `miniature` (with `miniature-text-to-image`, `-image-to-text` and `-attributes` beside it),
+            `miniature-pages` (or its `-text`, `-layout` and `-picture` questions alone), `emoji`,
             `folder:PATH`, or a published benchmark (`mmret data list` prints them).
         split: Its split.
         root: The folder of a published benchmark in its authors' layout, or the one that
@@ -62,6 +63,10 @@ def _load_own(name: str, split: str, root: str | Path, allow_missing: bool) -> B
         from mmret.data.miniature import miniature_benchmark
 
         return miniature_benchmark(split)
+    if name == "miniature-pages" or name.startswith("miniature-pages-"):
+        from mmret.data.miniature_pages import pages_benchmark
+
+        return pages_benchmark(split, name.removeprefix("miniature-pages").removeprefix("-") or None)
     if name.startswith("miniature-"):
         from mmret.data.miniature.captions import caption_benchmark
 
@@ -79,8 +84,8 @@ def _load_own(name: str, split: str, root: str | Path, allow_missing: bool) -> B
 
         return load_labelled(place, "document" if kind == "labelled-within" else "split")
     raise InputError(
-        f"There is no benchmark {name!r}; there are miniature, emoji, folder:PATH, tables:PATH, hub:NAME, "
-        "labelled:PATH, labelled-within:PATH, and the published ones that `mmret data list` prints."
+        f"There is no benchmark {name!r}; there are miniature, miniature-pages, emoji, folder:PATH, tables:PATH, "
+        "hub:NAME, labelled:PATH, labelled-within:PATH, and the published ones that `mmret data list` prints."
     )
 
 

@@ -26,7 +26,7 @@ TieBreak = Literal["id-ascending", "target-last"]
 
 _BOUNDED = ("pool", "document")
 """Galleries that are a query's own."""
-_NOT_IN_JSON = ("images", "page_texts")
+_NOT_IN_JSON = ("images", "page_texts", "other_texts")
 
 
 @dataclass(frozen=True)
@@ -157,6 +157,7 @@ class Benchmark:
             takes a rank of its own; it is encoded once, so that copies tie exactly.
         page_texts: What the gallery's images say in words, for text baselines and for matching answers; None where
             the benchmark brings no texts.
+        other_texts: Further texts of the same images by name, which a table's row asks for as its method's `text`.
 
     Raises:
         InputError: Duplicate or unknown ids, or targets outside the gallery.
@@ -174,6 +175,7 @@ class Benchmark:
     texts: Mapping[str, str] = field(default_factory=dict)
     copies: Mapping[str, str] = field(default_factory=dict)
     page_texts: "TextSource | None" = None
+    other_texts: "Mapping[str, TextSource]" = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Check that all ids are known and unique."""

@@ -30,16 +30,16 @@ class PageItem(NamedTuple):
 class MiniaturePages:
     """Training pages by number; `stages` says how many there are of each stage, in their order."""
 
-    def __init__(self, stages: Mapping[Stage, int], seed: int) -> None:
-        self.names, self.seed = tuple(stages), seed
+    def __init__(self, stages: Mapping[Stage, int], stream: str) -> None:
+        self.names, self.stream = tuple(stages), stream
         self.ends = tuple(accumulate(stages.values()))
 
     def __len__(self) -> int:
         return self.ends[-1]
 
     def __getitem__(self, index: int) -> PageItem:
-        page, question = training_page(index, self.names[bisect_right(self.ends, index)], self.seed)
-        return PageItem(f"{self.seed}-{index}", page, question)
+        page, question = training_page(index, self.names[bisect_right(self.ends, index)], self.stream)
+        return PageItem(f"{self.stream}-{index}", page, question)
 
 
 class MiniaturePagesDataModule(BatchedDataModule):
@@ -57,7 +57,7 @@ class MiniaturePagesDataModule(BatchedDataModule):
         held_out: Whole pages of another stream, for validation.
         batch_size: Pages a batch and device.
         num_workers: Processes that draw; 0 draws in the main process.
-        seed: Of the stream.
+        seed: Of the stream; None: the run's own (`seed_everything`).
     """
 
     def __init__(
@@ -69,9 +69,9 @@ class MiniaturePagesDataModule(BatchedDataModule):
         held_out: int = 512,
         batch_size: int = 128,
         num_workers: int = 0,
-        seed: int = 0,
+        seed: int | None = None,
     ) -> None:
-        super().__init__(batch_size, num_workers, seed)
+        super().__init__(batch_size, num_workers, torch.initial_seed() if seed is None else seed)
         self.save_hyperparameters(logger=False)
 
     def setup(self, stage: str | None = None) -> None:
@@ -85,8 +85,8 @@ class MiniaturePagesDataModule(BatchedDataModule):
                 f"{odd[0] if odd else 'pages'} is {self.hparams[odd[0]] if odd else 0:,}; give a multiple of the "
                 f"batch_size, {self.batch_size:,}: a batch holds pages of one stage."
             )
-        self.train = MiniaturePages(counts, self.seed)
-        self.val = MiniaturePages({"page": self.hparams["held_out"]}, self.seed + 1)
+        self.train = MiniaturePages(counts, str(self.seed))
+        self.val = MiniaturePages({"page": self.hparams["held_out"]}, "val")
 
     def train_dataloader(self) -> DataLoader[PageItem]:
         """The stream in its order: nothing in it repeats."""

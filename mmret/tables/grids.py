@@ -189,7 +189,8 @@ def _claim_grid(spec: TableSpec, claims: Sequence[ClaimResult]) -> Grid:
 
 def _claim_entries(spec: TableSpec, answer: ClaimResult) -> Iterator[Entry]:
     claim, difference = answer.claim, answer.difference
-    yield Entry(f"{spec.row(claim.row).title} over {spec.row(claim.against).title}")
+    link = f"at most {claim.margin:g} below" if claim.margin else "over"
+    yield Entry(f"{spec.row(claim.row).title} {link} {spec.row(claim.against).title}")
     yield Entry(claim.metric)
     if difference is None:
         yield from [Entry(BLANK, tone="muted")] * 2

@@ -309,9 +309,12 @@ def _parse_claims(
 
 
 def _parse_claim(item: Settings, metrics: Sequence[str], where: str) -> ClaimSpec:
-    _refuse_unknown(item, ("row", "against", "metric"), where)
+    _refuse_unknown(item, ("row", "against", "metric", "margin"), where)
     name = canonical(_optional(item, "metric", str, where, metrics[0]))
     if name not in metrics:
         raise InputError(f"{where}: {name!r} is no metric of the table.")
     row, against = (records.field(item, key, str, where) for key in ("row", "against"))
-    return ClaimSpec(row, against, name)
+    margin = item.get("margin", 0)
+    if not isinstance(margin, int | float) or not 0 <= margin <= 100:
+        raise InputError(f"{where}: the margin is {margin!r}, not a number of points from 0 to 100.")
+    return ClaimSpec(row, against, name, float(margin))

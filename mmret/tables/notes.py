@@ -36,6 +36,8 @@ def _legend(spec: TableSpec, rows: Sequence[RowResult], claims: Sequence[ClaimRe
             f"A claim holds if its sign-flip p over reference images is below {SIGNIFICANCE} after Holm's "
             f"correction over the table's {len(claims)} claim(s), and the interval lies above zero."
         )
+    if any(answer.claim.margin for answer in claims):
+        yield "“At most m below” is tested with m points added to the difference (non-inferiority)."
 
 
 def _server(rows: Sequence[RowResult]) -> Iterator[str]:

@@ -102,11 +102,12 @@ class RowSpec:
 
 @dataclass(frozen=True)
 class ClaimSpec:
-    """The claim that a row beats another in a metric."""
+    """The claim that a row beats another in a metric; with a `margin`, that it is at most so many points below it."""
 
     row: str
     against: str
     metric: str
+    margin: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -245,8 +245,9 @@ def _difference(claim: ClaimSpec, records: Mapping[str, Sequence[CellRecord]]) -
     if any(_queries(ours) != _queries(theirs) for ours, theirs in pairs):
         return ClaimResult(claim, None, None, None, 0, "not comparable")
     ours, theirs = (_stack(side, claim.metric) for side in zip(*pairs, strict=True))
-    p = paired_test(ours, theirs, clusters=pairs[0][0].outcome.references)
-    favour = int(((ours - theirs).mean(axis=1) > 0).sum())
+    margin = claim.margin / POINTS
+    p = paired_test(ours + margin, theirs, clusters=pairs[0][0].outcome.references)
+    favour = int(((ours - theirs).mean(axis=1) > -margin).sum())
     return ClaimResult(claim, _estimate(ours - theirs, pairs[0][0]), p, None, favour, "not shown")
 
 
@@ -270,8 +271,8 @@ def _with_verdict(answer: ClaimResult, p_holm: float) -> ClaimResult:
     """Both must agree: the test over references, and the interval over seeds and references."""
     verdict: ClaimVerdict = "not shown"
     if answer.difference is not None and p_holm < SIGNIFICANCE:
-        if answer.difference.low > 0:
+        if answer.difference.low > -answer.claim.margin:
             verdict = "holds"
-        elif answer.difference.high < 0:
+        elif answer.difference.high < -answer.claim.margin:
             verdict = "reversed"
     return replace(answer, p_holm=p_holm, verdict=verdict)

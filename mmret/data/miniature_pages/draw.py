@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Final
 
 from PIL import Image, ImageDraw
@@ -141,7 +140,7 @@ def _shape(name: str, radius: int) -> Image.Image:
     if name in ("circle", "ring"):
         pen.ellipse((0, 0, side - 1, side - 1), fill=255)
         if name == "ring":
-            inner = math.ceil(side * 0.27)
+            inner = round(side * 0.27)
             pen.ellipse((inner, inner, side - inner, side - inner), fill=0)
     else:
         pen.polygon(

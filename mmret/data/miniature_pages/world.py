@@ -27,6 +27,7 @@ NAME: Final = "miniature-pages"
 VERSION: Final = "1"
 SEED: Final = 20265
 PAGES: Final = {"val": 500, "test": 1000}
+PAGES_A_DOCUMENT: Final = 20
 #: Questions of each kind and split.
 QUESTIONS: Final = {"val": 100, "test": 200}
 #: How many facts a question of the benchmark names: so few pages fit that the first place means something.
@@ -79,7 +80,12 @@ def pages_of(split: str) -> dict[str, Page]:
     if split not in PAGES:
         raise InputError(f"The generated pages have no split {split!r}; there are {', '.join(PAGES)}.")
     rng = random.Random(f"{SEED}/{VERSION}/{split}/pages")
-    return {f"{split}-{number:04d}": sample_page(rng) for number in range(PAGES[split])}
+    return {_page_id(split, number): sample_page(rng) for number in range(PAGES[split])}
+
+
+def _page_id(split: str, number: int) -> str:
+    """As pages of documents are named: `mmret miniature pages` writes these documents."""
+    return f"{split}-{number // PAGES_A_DOCUMENT:02d}.pdf#{number % PAGES_A_DOCUMENT}"
 
 
 @cache
@@ -101,13 +107,35 @@ def _ask(kind: str, count: int, pages: Sequence[Page], rng: random.Random) -> It
             count -= 1
 
 
-def pages_benchmark(split: str) -> Benchmark:
-    """The benchmark of a split, "val" or "test"; the same on every machine. Raises `InputError` for another split.
+def pages_benchmark(split: str, kind: str | None = None) -> Benchmark:
+    """The benchmark of a split, "val" or "test", or its questions of one kind; the same on every machine.
 
-    Its `page_texts` are the text layer. Every query has its kind among its attributes.
+    Its `page_texts` are the text layer; `described` among its `other_texts` also says what its pictures show. Raises
+    `InputError` for another split or kind.
     """
+    if kind is not None and kind not in KINDS:
+        raise InputError(
+            f"There are no {kind} questions about the generated pages; there are {', '.join(KINDS)}."
+        )
     pages = pages_of(split)
-    queries = tuple(
+    return Benchmark(
+        name=NAME if kind is None else f"{NAME}-{kind}",
+        version=f"{VERSION}, seed {SEED}",
+        split=split,
+        images=PageImages(pages),
+        gallery=tuple(pages),
+        queries=tuple(query for query in _queries(split) if kind in (None, query.attributes["kind"])),
+        protocol=Protocol(preprocess="own", query_text_field="question"),
+        metrics=METRICS,
+        page_texts=MappedTexts({id: page.text for id, page in pages.items()}),
+        other_texts={"described": MappedTexts({id: page.text_with_pictures for id, page in pages.items()})},
+    )
+
+
+@cache
+def _queries(split: str) -> tuple[Query, ...]:
+    pages = pages_of(split)
+    return tuple(
         Query(
             id=f"{split}-{question.kind}-{number:03d}",
             reference=None,
@@ -117,22 +145,11 @@ def pages_benchmark(split: str) -> Benchmark:
         )
         for number, question in enumerate(questions_of(split))
     )
-    return Benchmark(
-        name=NAME,
-        version=f"{VERSION}, seed {SEED}",
-        split=split,
-        images=PageImages(pages),
-        gallery=tuple(pages),
-        queries=queries,
-        protocol=Protocol(preprocess="own", query_text_field="question"),
-        metrics=METRICS,
-        page_texts=MappedTexts({id: page.text for id, page in pages.items()}),
-    )
 
 
-def training_page(number: int, stage: Stage, seed: int) -> tuple[Page, PageQuestion]:
-    """The page of a number in the endless training stream, with a question about it; whole pages have pictures."""
-    rng = random.Random(f"{SEED}/{VERSION}/train/{seed}/{number}")
+def training_page(number: int, stage: Stage, stream: str) -> tuple[Page, PageQuestion]:
+    """The page of a number in an endless training stream, with a question about it; whole pages have pictures."""
+    rng = random.Random(f"{SEED}/{VERSION}/train/{stream}/{number}")
     page = sample_page(rng, stage)
     odds = TRAINING_ODDS if stage == "page" else {"text": 1.0}
     kind, count = rng.choices([*odds], [*odds.values()])[0], rng.randint(1, MOST_FACTS)
