@@ -160,7 +160,7 @@ def test_a_cell_may_score_similarities(tmp_path: Path) -> None:
     method = {"name": "caption-edit", "captions": {"by_split": {"val": CAPTIONS}}}
     with pytest.raises(InputError, match="given for the splits val, and test is needed"):
         run_cell(request(tmp_path, method=method))
-    with pytest.raises(InputError, match="has no weights of its own"):
+    with pytest.raises(InputError, match="failed; its output is in"):
         run_cell(request(tmp_path, train={"config": ("any.yaml",)}))
 
 

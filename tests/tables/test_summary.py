@@ -112,3 +112,11 @@ def test_a_claim_that_was_not_run_still_counts_in_the_family(tmp_path: Path) -> 
     first, second = table.claims
     assert (first.p, first.p_holm) == (0.25, 0.5)
     assert (second.p, second.p_holm, second.verdict, second.difference) == (None, None, "not run", None)
+
+
+def test_a_margin_asks_for_no_more_than_not_being_worse() -> None:
+    records = {"new": seed_records("new", 0.85), "old": seed_records("old", 0.9)}
+    for margin, verdict in ((0.0, "reversed"), (4.0, "reversed"), (10.0, "holds")):
+        (claim,) = decide_claims([ClaimSpec("new", "old", "recall@5", margin)], records)
+        assert claim.verdict == verdict
+        assert claim.difference is not None and claim.difference.value == pytest.approx(-5)

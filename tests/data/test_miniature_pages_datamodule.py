@@ -1,0 +1,45 @@
+import pytest
+import torch
+
+from mmret.data.miniature_pages_datamodule import MiniaturePages, MiniaturePagesDataModule
+from mmret.errors import InputError
+
+
+def test_the_curriculum_goes_from_words_to_pages() -> None:
+    data = MiniaturePagesDataModule(words=4, lists=4, blocks=4, pages=8, held_out=3, batch_size=4)
+    data.setup()
+    batches = list(data.train_dataloader())
+    assert [tuple(batch["pages"].shape) for batch in batches] == [(4, 3, 64, 64)] * 3 + [(4, 3, 128, 128)] * 2
+    assert all(batch["pages"].dtype == torch.uint8 for batch in batches)
+    assert [len(batch["query_ids"]) for batch in data.val_dataloader()] == [3]
+
+
+def test_a_batch_says_which_pages_answer() -> None:
+    data = MiniaturePagesDataModule(words=64, pages=0, batch_size=64)
+    data.setup()
+    (batch,) = data.train_dataloader()
+    assert batch["page_ids"] == batch["query_ids"]
+    for row, (question, relevant) in enumerate(zip(batch["queries"], batch["relevant"], strict=True)):
+        word = question.split()[-1]
+        same = {
+            id
+            for id, other in zip(batch["page_ids"], batch["queries"], strict=True)
+            if other.split()[-1] == word
+        }
+        assert relevant == same and batch["page_ids"][row] in relevant
+
+
+def test_streams_differ_by_seed_and_validation_has_its_own() -> None:
+    streams = [MiniaturePages({"page": 3}, stream) for stream in ("0", "1", "val")]
+    assert len({items[2].question.text for items in streams}) == 3
+    torch.manual_seed(5)
+    data = MiniaturePagesDataModule(pages=4, batch_size=4)
+    data.setup()
+    assert data.train[0].id == "5-0" and data.val[0].id == "val-0"
+
+
+def test_a_batch_of_two_stages_is_refused() -> None:
+    with pytest.raises(InputError, match=r"lists is 6; give a multiple of the batch_size, 4"):
+        MiniaturePagesDataModule(lists=6, batch_size=4).setup()
+    with pytest.raises(InputError, match="pages is 0"):
+        MiniaturePagesDataModule(pages=0, batch_size=4).setup()
