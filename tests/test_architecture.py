@@ -28,10 +28,14 @@ DIRECTIONS["composition"] = {"errors", "atomic", "triples", "backbones.prompt"}
 DIRECTIONS["data"] = {"errors", "atomic", "triples", "backbones.prompt"}
 DIRECTIONS["pages"] = {"errors", "atomic", "data"}
 DIRECTIONS["data.page_labels"] = {"errors", "data", "pages"}
+DIRECTIONS |= dict.fromkeys(
+    ["data.page_sources", "data.page_pairs", "data.outline_queries"], DIRECTIONS["data.page_labels"]
+)
 DIRECTIONS["text_search"] = {"errors", "retrieval"}
 DIRECTIONS["judging"] = {"errors", "data", "retrieval"}
 DIRECTIONS["data.datamodules"] = DIRECTIONS["data.mined_datamodule"] = {"errors", "backbones", "data"}
 DIRECTIONS["data.triplets_datamodule"] = DIRECTIONS["data.datamodules"]
+DIRECTIONS["data.drawn_pages"] = DIRECTIONS["data.pages_datamodule"] = DIRECTIONS["data.datamodules"]
 DIRECTIONS["probes"] = DIRECTIONS["data.datamodules"]
 DIRECTIONS["captioning"] = {"errors", "atomic", "data"}
 DIRECTIONS["pixel_batches"] = {"errors", "backbones", "data"}
