@@ -3,12 +3,16 @@
 | source | layout | splits |
 |---|---|---|
 | `tables:FOLDER`, `hub:NAME` | three tables, or rows of query and page (`mmret.data.beir`) | its own |
+| `wiki-ss`, `docmatix-ir` | questions that name their pages, below the data folder (`mmret.data.passages`) | its own |
+| `passages:QUESTIONS+CORPUS` | the same, each a folder or `hub:NAME` | its own |
+| `slidevqa`, `decks:FOLDER` | three tables; a deck's other slides are hard negatives (`mmret.data.decks`) | its own |
 | `pairs:FILE` | CSV, TSV, JSON lines or parquet with query and page (`mmret.data.page_pairs`) | none |
 | `outlines:FOLDER` | PDFs; titles of their outlines are queries for their pages | none |
 | `labelled:FOLDER` | documents and `queries.jsonl` (`mmret.data.page_labels`) | none |
 
 Options are `language=english` for tables, and for documents `pages=FOLDER` (pages that `mmret pages render` drew; else
-they are drawn as they are read) and `longest_side=980` (pixels of pages that are drawn).
+they are drawn as they are read) and `longest_side=980` (pixels of pages that are drawn). A published set lies elsewhere
+as `wiki-ss:FOLDER`; `decks:hub:NAME` is one of the hub.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,14 +21,19 @@ from pathlib import Path
 from typing import Final
 
 from mmret.data.beir import Tables, folder_tables, hub_tables, read_tables
+from mmret.data.catalogue import data_folder
+from mmret.data.decks import read_decks
 from mmret.data.outline_queries import read_outline_queries
 from mmret.data.page_labels import read_labels
 from mmret.data.page_pairs import read_pairs
+from mmret.data.passages import RELEASES, read_named, read_release
 from mmret.data.query_pages import QueryPages, from_annotations
+from mmret.data.record_tables import require_split
 from mmret.errors import InputError
 from mmret.pages.settings import RenderSettings, Sizing
 
 TRAIN: Final = "train"
+_HUB: Final = "hub"
 
 
 @dataclass(frozen=True)
@@ -80,6 +89,8 @@ def _parse(text: str, split: str, root: str | Path | None) -> Source:
     if place and root is not None:
         raise InputError(f"source {text!r} names its place, so leave root ({root}) out.")
     place = place or ("" if root is None else str(root))
+    if kind in READERS and not place and READERS[kind].folder is not None:
+        place = str(data_folder(READERS[kind].folder))
     if kind not in READERS or not place:
         known = ", ".join(f"{name}:{reader.place}" for name, reader in READERS.items())
         raise InputError(f"source is {text!r}; queries and pages come from {known}.")
@@ -91,21 +102,37 @@ def _parse(text: str, split: str, root: str | Path | None) -> Source:
     return Source(text, kind, place, options, split)
 
 
-def _tables(source: Source) -> QueryPages:
-    return _judged(source, folder_tables(source.folder), source.folder)
+def _tables_of(source: Source) -> tuple[Tables, Path | None]:
+    """The tables of a folder or of `hub:NAME`, of the split asked for; what paths in them are below."""
+    on_hub = source.kind == _HUB or source.place.startswith(f"{_HUB}:")
+    root = None if on_hub else source.folder
+    tables = hub_tables(source.place.removeprefix(f"{_HUB}:")) if root is None else folder_tables(root)
+    for name in ("queries", "qrels") if tables("queries", source.split) else ("rows",):
+        require_split(tables(name, source.split), source.split)
+    return tables, root
 
 
-def _hub(source: Source) -> QueryPages:
-    return _judged(source, hub_tables(source.place), None)
-
-
-def _judged(source: Source, tables: Tables, root: Path | None) -> QueryPages:
+def _judged(source: Source) -> QueryPages:
+    tables, root = _tables_of(source)
     found = read_tables(tables, source.split, root)
     language = source.options.get("language")
     if language is not None:
         spoken = tuple(query for query in found.queries if query.attributes.get("language") == language)
         found = replace(found, queries=spoken)
     return from_annotations(source.text, found)
+
+
+def _decks(source: Source) -> QueryPages:
+    tables, root = _tables_of(source)
+    return read_decks(source.text, tables, source.split, root)
+
+
+def _passages(source: Source) -> QueryPages:
+    return read_named(source.place, source.split)
+
+
+def _release(source: Source) -> QueryPages:
+    return read_release(source.kind, source.folder, source.split)
 
 
 def _labelled(source: Source) -> QueryPages:
@@ -123,16 +150,21 @@ def _pairs(source: Source) -> QueryPages:
 
 @dataclass(frozen=True)
 class Reader:
-    """A layout: what its place is called in messages, how it is read, and its options."""
+    """A layout: what its place is called in messages, how it is read, its options, its folder below the data folder."""
 
     place: str
     read: Callable[[Source], QueryPages]
     options: tuple[str, ...] = ()
+    folder: str | None = None
 
 
 READERS: Final[dict[str, Reader]] = {
-    "tables": Reader("FOLDER", _tables, ("language",)),
-    "hub": Reader("NAME", _hub, ("language",)),
+    "tables": Reader("FOLDER", _judged, ("language",)),
+    _HUB: Reader("NAME", _judged, ("language",)),
+    "passages": Reader("QUESTIONS+CORPUS", _passages),
+    **{name: Reader("FOLDER", _release, folder=release.folder) for name, release in RELEASES.items()},
+    "decks": Reader("FOLDER", _decks),
+    "slidevqa": Reader("FOLDER", _decks, folder="slidevqa-open"),
     "pairs": Reader("FILE", _pairs, ("longest_side",)),
     "outlines": Reader("FOLDER", _outlines, ("pages", "longest_side")),
     "labelled": Reader("FOLDER", _labelled),

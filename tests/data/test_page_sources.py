@@ -1,19 +1,25 @@
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from mmret.data.page_sources import open_query_pages
 from mmret.data.query_pages import PageQuery, QueryPages
+from mmret.data.record_tables import RecordTable
+from mmret.data.table_images import ListedImages
 from mmret.errors import InputError, InputWarning
 from mmret.pages.documents import list_documents
 from mmret.pages.render import render_documents
 from tests.data.page_layouts import (
     QUESTIONS,
+    picture,
     write_image_folder,
     write_labelled,
     write_lines,
+    write_parquet,
     write_rows,
     write_tables,
+    write_wiki_ss,
 )
 from tests.data.training_pages import write_manuals, write_pairs
 from tests.pages.pdf_files import make_pdf, page_in
@@ -240,3 +246,133 @@ def test_the_outlines_of_real_manuals_are_split_by_manual() -> None:
     trained = {page.partition("#")[0] for position in train for page in data.queries[position].positives}
     assert trained == files - {"debian-policy/policy.pdf"}
     assert max(data.pages.read(data.queries[val[0]].positives[0]).size) == 200
+
+
+def write_passages(root: Path, columns: str = "old", corpus: str = "docid") -> str:
+    """Two questions over four pages in Tevatron's layouts; the second names a page that the corpus lacks."""
+    named = [(["d1"], ["d3", "d2"]), (["gone"], ["d0"])]
+    if corpus == "docid":
+        rows = [
+            {"docid": f"d{n}", "image": {"bytes": picture(n), "path": None}, "text": f"page {n}"}
+            for n in range(4)
+        ]
+    else:
+        named = [([f"{id[1]}_1" for id in good], [f"{id[1]}_0" for id in bad]) for good, bad in named[:1]]
+        rows = [{"images": [{"bytes": picture(n + 2 * m), "path": None} for m in range(2)]} for n in range(4)]
+    write_parquet(root / "corpus/data/train-00000-of-00001.parquet", rows)
+    old = [
+        {"query_id": n, "query": f"q{n}", "positive_passages": [{"docid": id} for id in good],
+         "negative_passages": [{"docid": id} for id in bad]}
+        for n, (good, bad) in enumerate(named)
+    ]  # fmt: skip
+    new = [
+        {"query_id": f"{n}", "query_text": f"q{n}", "query_image": None, "positive_document_ids": good,
+         "negative_document_ids": bad}
+        for n, (good, bad) in enumerate(named)
+    ]  # fmt: skip
+    write_parquet(root / "questions/data/train-00000-of-00001.parquet", old if columns == "old" else new)
+    return f"passages:{root / 'questions'}+{root / 'corpus'}"
+
+
+@pytest.mark.parametrize("columns", ["old", "new"])
+def test_questions_that_name_their_pages(columns: str, tmp_path: Path) -> None:
+    with pytest.warns(InputWarning, match="1 of 2 queries of .* name no page to train on"):
+        data = open_query_pages(write_passages(tmp_path, columns))
+    [query] = data.queries
+    assert (query.id, query.text, query.positives, query.negatives) == ("0", "q0", ("d1",), ("d3", "d2"))
+    assert data.pages.read("d3").getpixel((0, 0)) == (30, 200, 90)
+    assert data.texts is not None
+    assert dict(data.texts.read(["d1"])) == {"d1": "page 1"}
+
+
+def test_pages_in_lists_as_docmatix_has_them(tmp_path: Path) -> None:
+    data = open_query_pages(write_passages(tmp_path, corpus="images"))
+    assert tuple(data.pages.ids) == ("1_1", "3_0", "2_0")
+    assert data.pages.read("1_1").getpixel((0, 0)) == (30, 200, 90)
+    assert data.pages.read("2_0").getpixel((0, 0)) == (20, 200, 90)
+    (tmp_path / "docmatix-ir").mkdir()
+    (tmp_path / "questions").rename(tmp_path / "docmatix-ir/docmatix-ir")
+    (tmp_path / "corpus").rename(tmp_path / "docmatix-ir/Docmatix")
+    assert open_query_pages("docmatix-ir", root=tmp_path / "docmatix-ir").queries == data.queries
+
+
+@pytest.mark.parametrize(("id", "sentence"), [("9_0", "'9_0' names no image of 4 rows"), ("d", "ids are like 12_0"),
+                                              ("0_2", "has 2 images, and no 2")])  # fmt: skip
+def test_pages_that_no_list_has(id: str, sentence: str, tmp_path: Path) -> None:
+    write_passages(tmp_path, corpus="images")
+    table = RecordTable([tmp_path / "corpus/data/train-00000-of-00001.parquet"])
+    with pytest.raises(InputError, match=sentence):
+        ListedImages(table, "images", [id]).read(id)
+
+
+def test_wiki_ss_in_the_data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_wiki_ss(tmp_path / "wiki-ss")
+    monkeypatch.setenv("MMRET_DATA", str(tmp_path))
+    data = open_query_pages("wiki-ss")
+    assert [(query.id, query.positives) for query in data.queries] == [
+        ("1", ("d0",)),
+        ("2", ("d0",)),
+        ("3", ("d0",)),
+    ]
+    assert open_query_pages(f"wiki-ss:{tmp_path / 'wiki-ss'}").queries == data.queries
+    with pytest.raises(InputError, match="is of the split test and train, where dev is asked for"):
+        open_query_pages("wiki-ss", "dev")
+    with pytest.raises(
+        InputError, match=r"no questions of train in .*: neither of wiki-ss-nq nor wiki-ss-nq-new"
+    ):
+        open_query_pages("wiki-ss", root=tmp_path)
+
+
+@pytest.mark.parametrize("write", [write_tables, write_image_folder, write_rows])
+def test_the_test_split_trains_nothing_unasked(write, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is of the split test, where train is asked for"):
+        open_query_pages(f"tables:{write(tmp_path)}")
+
+
+@pytest.mark.parametrize(
+    ("place", "sentence"),
+    [
+        ("a", r"'a' names no questions and corpus; write QUESTIONS\+CORPUS"),
+        ("a+b", "a has no table for the split"),
+    ],
+)
+def test_passages_that_are_nowhere(place: str, sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        open_query_pages(f"passages:{place}")
+
+
+def write_slides(root: Path, ids: Sequence[str], decks: Sequence[str] | None = None) -> str:
+    rows = [{"corpus-id": id, "image": {"bytes": picture(n), "path": None}} for n, id in enumerate(ids)]
+    if decks is not None:
+        rows = [{**row, "deck": deck} for row, deck in zip(rows, decks, strict=True)]
+    write_parquet(root / "corpus/train-00000-of-00001.parquet", rows)
+    write_lines(root / "queries.jsonl", [{"query-id": "q", "query": "what?"}])
+    write_lines(root / "qrels.jsonl", [{"query-id": "q", "corpus-id": ids[1], "score": 1}])
+    return f"decks:{root}"
+
+
+def test_the_other_slides_of_a_deck_are_negatives_the_nearest_first(tmp_path: Path) -> None:
+    slides = ["talk-1_1.jpg", "talk-1_2.jpg", "other_1.jpg", "talk-1_10.jpg", "talk-1_11.jpg"]
+    [query] = open_query_pages(write_slides(tmp_path / "ids", slides)).queries
+    assert (query.group, query.positives) == ("talk-1", ("talk-1_2.jpg",))
+    assert query.negatives == ("talk-1_1.jpg", "talk-1_10.jpg", "talk-1_11.jpg")
+    named = write_slides(tmp_path / "named", ["1", "2", "3", "4"], ["a", "a", "b", "a"])
+    [query] = open_query_pages(named).queries
+    assert (query.group, query.negatives) == ("a", ("1", "4"))
+    with pytest.raises(InputError, match="every slide has a deck of its own"):
+        open_query_pages(write_slides(tmp_path / "bare", ["1", "2", "3"]))
+
+
+def test_a_set_of_the_hub_by_a_local_folder_in_its_layout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    datasets = pytest.importorskip("datasets", reason="the hub needs datasets")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    write_passages(tmp_path)
+    questions = f"passages:hub:{tmp_path / 'questions'}+hub:{tmp_path / 'corpus'}"
+    with pytest.warns(InputWarning, match="1 of 2 queries"):
+        data = open_query_pages(questions)
+    assert [query.positives for query in data.queries] == [("d1",)]
+    assert data.pages.read("d3").getpixel((0, 0)) == (30, 200, 90)
+    with pytest.raises(InputError, match="is of the split train, where test is asked for"):
+        open_query_pages(questions, "test")
