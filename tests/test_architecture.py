@@ -65,6 +65,7 @@ DIRECTIONS["run_methods"] = {
     "tables.cells",
     "text_search",
 }
+DIRECTIONS["hard_negatives"] = {"embedding", "text_search", *DIRECTIONS["embedding"]}
 DIRECTIONS["mteb_adapter"] = {"embedding", *DIRECTIONS["embedding"]}
 DIRECTIONS["pdv_choice"] = {"corridor", *DIRECTIONS["corridor"]}
 DIRECTIONS["experiment"] = {
@@ -78,7 +79,7 @@ DIRECTIONS["experiment"] = {
 DIRECTIONS["experiment"] |= DIRECTIONS["pdv_choice"]
 DIRECTIONS["cell_training"] = {"errors", "backbones", "composition", "tables.cells"}
 DIRECTIONS["experiment"] |= {"cell_training", "pages"}
-DIRECTIONS["methods"] = {"experiment", *DIRECTIONS["experiment"]}
+DIRECTIONS["methods"] = {"experiment", "hard_negatives", *DIRECTIONS["experiment"]}
 _SHOWN = {"tables", "display", "explore", "figures", "templates", "report"}
 DIRECTIONS |= dict.fromkeys(_SHOWN, _SHOWN | DIRECTIONS["methods"])
 

@@ -8,6 +8,7 @@ Negatives stand with the hardest first. `mmret mine` writes such files; those of
 
 import json
 from collections.abc import Collection, Iterable, Mapping
+from math import isfinite
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +20,10 @@ HEADER = "made_by"
 
 
 class QueryNegatives(NamedTuple):
-    """A query's hard negatives with their scores, falling, and the score of the weakest page that answers it."""
+    """A query's hard negatives with their scores, falling, and the score of the weakest page that answers it.
+
+    That score is -inf, and null in the file, where it was not asked for, or the search does not find that page.
+    """
 
     query_id: str
     negatives: tuple[tuple[str, float], ...]
@@ -37,7 +41,8 @@ def write_negatives(
         file.write(_line({HEADER: made_by}))
         for query_id, pages, positive_score in found:
             listed = [{"page_id": id, "score": score} for id, score in pages]
-            file.write(_line({"query_id": query_id, "negatives": listed, "positive_score": positive_score}))
+            score = positive_score if isfinite(positive_score) else None
+            file.write(_line({"query_id": query_id, "negatives": listed, "positive_score": score}))
             queries, negatives = queries + 1, negatives + len(pages)
     return queries, negatives
 
