@@ -185,6 +185,7 @@ def mine_by_vectors(
     *,
     store: EmbeddingStore | None = None,
     max_pages: int | None = None,
+    seed: int = 0,
     batch_size: int | None = None,
     workers: int | None = None,
     made_by: Mapping[str, Any] | None = None,
@@ -198,13 +199,14 @@ def mine_by_vectors(
         mining: The rules.
         store: That pages are embedded into, so that a killed run goes on; without one they stay in memory.
         max_pages: Search only so many pages: the queries' own, and others at random; None: all.
+        seed: Of these.
         batch_size, workers: As of `embed_documents`.
         made_by: What the file's header says besides.
 
     Raises:
         InputError: Pages that cannot be read; a file that cannot be written.
     """
-    ids = some_pages(data, max_pages)
+    ids = some_pages(data, max_pages, seed)
     vectors = embed_documents(backbone, data.pages, ids, store=store, batch_size=batch_size, workers=workers)
     header = {"backbone": {"name": backbone.spec.name, **backbone.fingerprint()}, **(made_by or {})}
     with backbone.cuts_told_once():

@@ -16,7 +16,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="mmret mine",
         description="Mine hard negatives for QueryPagesDataModule: pages that a backbone, or BM25, ranks high for a "
-        "query and that are not known to answer it. Pages are embedded into a store; a killed run goes on where it stopped.",
+        "query and that are not known to answer it. Pages are embedded into a store, where a killed run goes on.",
     )
     parser.add_argument("--source", required=True, help="the training set, as QueryPagesDataModule takes it")
     parser.add_argument("--split", default="train", help="of the source (%(default)s)")
@@ -25,7 +25,7 @@ def build_parser() -> argparse.ArgumentParser:
     by = parser.add_mutually_exclusive_group(required=True)
     by.add_argument("--backbone", help="name or path of what embeds pages and queries")
     by.add_argument("--bm25", nargs="?", const=OWN, metavar="TEXTS",
-                    help="by words instead: a file of `mmret pages text`; without one, the set's own texts")  # fmt: skip
+                    help="by words: of a file that `mmret pages text` wrote, or of the set's own texts")  # fmt: skip
     _add_rules(parser)
     parser.add_argument(
         "--max-pages", type=int, help="search only so many: the queries' own, and others at random"
