@@ -89,8 +89,9 @@ def _parse(text: str, split: str, root: str | Path | None) -> Source:
     if place and root is not None:
         raise InputError(f"source {text!r} names its place, so leave root ({root}) out.")
     place = place or ("" if root is None else str(root))
-    if kind in READERS and not place and READERS[kind].folder is not None:
-        place = str(data_folder(READERS[kind].folder))
+    usual = READERS[kind].folder if kind in READERS else None
+    if not place and usual is not None:
+        place = str(data_folder(usual))
     if kind not in READERS or not place:
         known = ", ".join(f"{name}:{reader.place}" for name, reader in READERS.items())
         raise InputError(f"source is {text!r}; queries and pages come from {known}.")

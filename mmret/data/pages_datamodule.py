@@ -24,7 +24,7 @@ class QueryPagesDataModule(BatchedDataModule):
         source: Where the set is and in what layout: see `mmret.data.page_sources`.
         root: Folder of a published set, where it is not below the data folder.
         backbone: Name whose preprocessing is applied; by default that of the trained module.
-        preprocess: Another preprocessing than the backbone's own, by name; by default that of the trained module.
+        preprocess: Another preprocessing than the backbone's own, by name; the trained module must have the same.
         batch_size: Queries a batch and device.
         hard_negatives: How many hard negatives each query brings along.
         negatives: A file of mined negatives (`mmret mine`), in the place of those that the set names.
@@ -60,7 +60,7 @@ class QueryPagesDataModule(BatchedDataModule):
 
     def setup(self, stage: str | None = None) -> None:
         """Read the source (ids and texts), and set `data`, `drawing`, and the positions that train."""
-        self.transform = self.transform_for(self.hparams["backbone"], self._preprocess())
+        self.transform = self.transform_for(self.hparams["backbone"], self.hparams["preprocess"])
         self.data = self._open(self.hparams["split"])
         self.positions, held_out = self.data.hold_out(self.hparams["held_out"], self.seed)
         self.drawing = self._drawing(self.data)
@@ -97,12 +97,6 @@ class QueryPagesDataModule(BatchedDataModule):
             return []
         items: Any = self.val.dataset
         return self.loader(self.val, items.collate)
-
-    def _preprocess(self) -> str | None:
-        """The preprocessing given, or that which the trained module says of its own backbone."""
-        module = self.trainer.lightning_module if self.trainer else None
-        own = self.hparams["backbone"] is None and module is not None
-        return self.hparams["preprocess"] or (module.hparams.get("preprocess") if own else None)
 
     def _open(self, split: str) -> QueryPages:
         return open_query_pages(self.hparams["source"], split, self.hparams["root"])

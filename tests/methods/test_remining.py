@@ -15,6 +15,7 @@ from mmret.backbones.base import Backbone
 from mmret.data.datamodules import CaptionsDataModule
 from mmret.data.pages_datamodule import QueryPagesDataModule
 from mmret.errors import InputError
+from mmret.methods.dse import DocumentScreenshotEmbedding
 from mmret.methods.remining import RemineNegatives, resting
 from tests.data.training_pages import write_pairs
 from tests.methods.toy_data import write_backbone
@@ -209,6 +210,21 @@ def test_the_command_trains_with_it(backbone_folder: Path, source: str, tmp_path
     assert set(listed(tmp_path / "run", 0)) <= {f"{number}" for number in range(PAGES)}
     assert len(listed(tmp_path / "run", 0)) == PAGES - 2
     assert cli.main(["fit", f"--config={config}", "--data.held_out=[none.pdf]"]) == 2
+
+
+@pytest.mark.filterwarnings("ignore:.*hard negatives listed")
+def test_dse_trains_with_mined_negatives(backbone_folder: Path, source: str, tmp_path: Path) -> None:
+    module = DocumentScreenshotEmbedding(str(backbone_folder), preprocess="squash")
+    data = QueryPagesDataModule(source, preprocess="squash", batch_size=4, hard_negatives=1, held_out=4)
+    trainer = Trainer(
+        max_epochs=2, accelerator="cpu", default_root_dir=tmp_path, logger=False,
+        callbacks=[RemineNegatives(**RULES)], enable_progress_bar=False, enable_model_summary=False,
+        enable_checkpointing=False,
+    )  # fmt: skip
+    trainer.fit(module, datamodule=data)
+    assert data.transform == module.model.transform
+    assert len(listed(tmp_path, 0)) == PAGES - 4
+    assert {"train/loss", "val/loss", "val/recall@1"} <= set(trainer.callback_metrics)
 
 
 def test_trainings_that_it_cannot_serve(backbone_folder: Path, source: str, tmp_path: Path) -> None:
