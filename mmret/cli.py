@@ -34,6 +34,7 @@ COMMANDS: Final[dict[str, Command]] = {
         "write phrases about concepts with a language model", "mmret.commands.inversion:phrases"
     ),
     "triplets": Command("make text triplets by rule from captions (RTD)", "mmret.commands.triplets:main"),
+    "mine": Command("mine hard negatives of queries and pages (DSE)", "mmret.commands.mine:main"),
     "table": Command("run the missing cells of a table and print it", "mmret.tables.command:main"),
     "caption": Command("describe references and edits with a local VLM", "mmret.commands.captioning:main"),
     "score": Command("score any run: ours, TREC's, or a server's file", "mmret.commands.score:main"),

@@ -126,6 +126,12 @@ def embed_texts(
     return vectors
 
 
+@torch.no_grad()
+def embed_queries(backbone: Backbone, texts: Sequence[str]) -> Vectors | MultiVectors:
+    """Return a few queries' vectors, un-normalised [N, D] or several L2-normalised a query, as a search takes them."""
+    return as_arrays(backbone.encode_queries(backbone.tokenize(texts)))
+
+
 def open_store(path: str | Path, backbone: Backbone) -> EmbeddingStore:
     """Create or resume a store for the vectors of `backbone`; raises `InputError` if it holds another's.
 
@@ -218,7 +224,7 @@ def _joined(parts: Sequence[Vectors | MultiVectors]) -> Vectors | MultiVectors:
     return np.concatenate([part for part in parts if isinstance(part, np.ndarray)])
 
 
-def _as_arrays(features: Features) -> Vectors | MultiVectors:
+def as_arrays(features: Features) -> Vectors | MultiVectors:
     """A backbone's features as numpy has them."""
     held = features.cpu()
     if isinstance(held, TokenVectors):
@@ -249,7 +255,7 @@ def _encoded(backbone: Backbone, batches: Iterable[PixelBatch]) -> Iterator[_Enc
 
 
 def _fetched(batch: PixelBatch, features: Features) -> _EncodedBatch:
-    return _EncodedBatch(batch.ids, _as_arrays(features), batch.failures)
+    return _EncodedBatch(batch.ids, as_arrays(features), batch.failures)
 
 
 def _outstanding(

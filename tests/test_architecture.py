@@ -28,10 +28,14 @@ DIRECTIONS["composition"] = {"errors", "atomic", "triples", "backbones.prompt"}
 DIRECTIONS["data"] = {"errors", "atomic", "triples", "backbones.prompt"}
 DIRECTIONS["pages"] = {"errors", "atomic", "data"}
 DIRECTIONS["data.page_labels"] = {"errors", "data", "pages"}
+DIRECTIONS |= dict.fromkeys(
+    ["data.page_sources", "data.page_pairs", "data.outline_queries"], DIRECTIONS["data.page_labels"]
+)
 DIRECTIONS["text_search"] = {"errors", "retrieval"}
 DIRECTIONS["judging"] = {"errors", "data", "retrieval"}
 DIRECTIONS["data.datamodules"] = DIRECTIONS["data.mined_datamodule"] = {"errors", "backbones", "data"}
 DIRECTIONS["data.triplets_datamodule"] = DIRECTIONS["data.datamodules"]
+DIRECTIONS["data.drawn_pages"] = DIRECTIONS["data.pages_datamodule"] = DIRECTIONS["data.datamodules"]
 DIRECTIONS["probes"] = DIRECTIONS["data.datamodules"]
 DIRECTIONS["captioning"] = {"errors", "atomic", "data"}
 DIRECTIONS["pixel_batches"] = {"errors", "backbones", "data"}
@@ -61,6 +65,7 @@ DIRECTIONS["run_methods"] = {
     "tables.cells",
     "text_search",
 }
+DIRECTIONS["hard_negatives"] = {"embedding", "text_search", *DIRECTIONS["embedding"]}
 DIRECTIONS["mteb_adapter"] = {"embedding", *DIRECTIONS["embedding"]}
 DIRECTIONS["pdv_choice"] = {"corridor", *DIRECTIONS["corridor"]}
 DIRECTIONS["experiment"] = {
@@ -74,7 +79,7 @@ DIRECTIONS["experiment"] = {
 DIRECTIONS["experiment"] |= DIRECTIONS["pdv_choice"]
 DIRECTIONS["cell_training"] = {"errors", "backbones", "composition", "tables.cells"}
 DIRECTIONS["experiment"] |= {"cell_training", "pages"}
-DIRECTIONS["methods"] = {"experiment", *DIRECTIONS["experiment"]}
+DIRECTIONS["methods"] = {"experiment", "hard_negatives", *DIRECTIONS["experiment"]}
 _SHOWN = {"tables", "display", "explore", "figures", "templates", "report"}
 DIRECTIONS |= dict.fromkeys(_SHOWN, _SHOWN | DIRECTIONS["methods"])
 

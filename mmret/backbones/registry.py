@@ -21,7 +21,7 @@ from pathlib import Path
 
 from mmret.backbones.base import Backbone
 from mmret.backbones.nearest import nearest
-from mmret.backbones.preprocess import OWN
+from mmret.backbones.preprocess import OWN, ImageTransform
 from mmret.backbones.spec import PRECISIONS, BackboneSpec
 from mmret.errors import InputError
 
@@ -64,6 +64,11 @@ def with_preprocess(spec: BackboneSpec, preprocess: str) -> BackboneSpec:
         return spec
     _loader(spec.loader).check_preprocess(preprocess)
     return replace(spec, preprocess=preprocess)
+
+
+def transform_of(spec: BackboneSpec) -> ImageTransform:
+    """Return what a backbone of this spec does with an image before it is encoded, without building the model."""
+    return _loader(spec.loader).transform_of(spec)
 
 
 def names() -> list[str]:

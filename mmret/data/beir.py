@@ -34,7 +34,7 @@ Tables = Callable[[str, str], RecordTable | None]
 METRICS: Final = ("ndcg@5", "ndcg@10", "recall@5", "recall@10")
 ANSWER_METRICS: Final = tuple(f"answer_accuracy@{k}" for k in (1, 5, 10, 20))
 
-_CORPUS_ID: Final = ("corpus-id", "corpus_id", "_id", "docid", "doc-id", "id")
+CORPUS_ID: Final = ("corpus-id", "corpus_id", "_id", "docid", "doc-id", "id")
 _QUERY_ID: Final = ("query-id", "query_id", "_id", "qid", "id")
 _QUERY: Final = ("query", "text", "query_text")
 _TEXT: Final = ("text", "markdown", "text_description")
@@ -114,7 +114,7 @@ def _three_tables(corpus: RecordTable, tables: Tables, split: str, root: Path | 
 
 def read_corpus(table: RecordTable, root: Path | None = None) -> Annotations:
     """A corpus alone: its images with their texts if it has any, or else its texts. No image is decoded."""
-    id_column = table.require(*_CORPUS_ID)
+    id_column = table.require(*CORPUS_ID)
     ids = [str(row[id_column]) for _, row in table.rows([id_column])]
     image, text, title = table.optional("image"), table.optional(*_TEXT), table.optional("title")
     words = tuple(name for name in (title, text) if name is not None)

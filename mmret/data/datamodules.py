@@ -17,7 +17,8 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from torchvision.transforms import Compose, InterpolationMode, RandomAffine
 
 from mmret.backbones import resolve
-from mmret.backbones.preprocess import build_transform
+from mmret.backbones.preprocess import ImageTransform
+from mmret.backbones.registry import transform_of
 from mmret.backbones.spec import BackboneSpec
 from mmret.data.annotated_folder import load_captioned_images, split_captions
 from mmret.data.batches import (
@@ -52,10 +53,9 @@ class BatchedDataModule(LightningDataModule):
         super().__init__()
         self.batch_size, self.num_workers, self.seed = batch_size, num_workers, seed
 
-    def transform_for(self, backbone: str | None, preprocess: str | None) -> Transform:
+    def transform_for(self, backbone: str | None, preprocess: str | None) -> ImageTransform:
         """The preprocessing of a named backbone, or of the module that is being trained."""
-        spec = self.backbone_spec(backbone, preprocess)
-        return build_transform(spec.preprocess, spec.image_size, spec.mean, spec.std, spec.interpolation)
+        return transform_of(self.backbone_spec(backbone, preprocess))
 
     def backbone_spec(self, backbone: str | None, preprocess: str | None) -> BackboneSpec:
         """The spec of a named backbone, or of that of the module that is being trained."""

@@ -7,6 +7,7 @@ are never read: ids and texts beside a million screenshots cost what ids and tex
 import bisect
 import csv
 import os
+import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
@@ -21,6 +22,8 @@ SUFFIXES: Final = (".parquet", ".arrow", ".jsonl", ".csv", ".tsv")
 """The kinds of files, preferred first."""
 
 _ROWS_AT_A_TIME: Final = 512
+_SPLIT: Final = re.compile(r"(?:^|.*-)(train|validation|val|dev|test)(?:-\d+-of-\d+)?")
+"""A file's name without its suffix, or its folder's, that says a split: `test-00000-of-00001`, `docvqa-test`."""
 
 
 class Part(Protocol):
@@ -258,6 +261,21 @@ def find_table(root: Path, name: str, split: str) -> RecordTable | None:
             if paths:
                 return RecordTable(paths)
     return None
+
+
+def require_split(table: RecordTable | None, split: str) -> None:
+    """Raise `InputError` for a table whose files say by their names that they are another split.
+
+    `find_table` takes a table's only part whatever its split: right for a corpus, and wrong for what is trained on.
+    """
+    paths = table.paths if table is not None else ()
+    names = {name for path in paths for name in (path.stem, path.parent.name)}
+    said = {found[1] for name in names if (found := _SPLIT.fullmatch(name))}
+    if said - {split}:
+        raise InputError(
+            f"{paths[0]} is of the split {' and '.join(sorted(said))}, where {split} is asked for; name that one, or "
+            "give the other's files."
+        )
 
 
 def require_table(root: Path, name: str, split: str) -> RecordTable:

@@ -54,8 +54,11 @@ class TableImages:
             return []
         return [id for id in ids if isinstance(path := self._content(id), Path) and not path.is_file()]
 
+    def _cell(self, id: str) -> Any:
+        return self.table.cell(self.column, self.rows[id])
+
     def _content(self, id: str) -> bytes | Path:
-        cell: Any = self.table.cell(self.column, self.rows[id])
+        cell = self._cell(id)
         if isinstance(cell, Mapping):
             cell = cell.get("bytes") or cell.get("path")
         if isinstance(cell, bytes):
@@ -63,3 +66,33 @@ class TableImages:
         if isinstance(cell, str) and self.root is not None:
             return self.root / cell
         raise InputError(f"{self.place(id)}: {type(cell).__name__} is no image; bytes or a path are needed.")
+
+
+class ListedImages(TableImages):
+    """Images in a column of lists, as Docmatix has them: `12_0` is the first image of row 12, which counts from 0.
+
+    Raises `InputError` for an id of another form, or a row that is not there.
+
+    Args:
+        table: The table.
+        column: Of the lists of images.
+        ids: Of the images that are needed; what else the table holds is not looked at.
+    """
+
+    def __init__(self, table: RecordTable, column: str, ids: Iterable[str]) -> None:
+        super().__init__(table, column, {id: self._numbers(id, table)[0] for id in ids})
+
+    @staticmethod
+    def _numbers(id: str, table: RecordTable) -> tuple[int, int]:
+        row, mark, image = id.partition("_")
+        if not (mark and row.isdecimal() and image.isdecimal() and int(row) < len(table)):
+            raise InputError(
+                f"{table.paths[0]}: {id!r} names no image of {len(table):,} rows; ids are like 12_0, row and image."
+            )
+        return int(row), int(image)
+
+    def _cell(self, id: str) -> Any:
+        images, number = super()._cell(id), self._numbers(id, self.table)[1]
+        if number >= len(images or ()):
+            raise InputError(f"{self.place(id)} has {len(images or ()):,} images, and no {number} (from 0).")
+        return images[number]

@@ -18,11 +18,19 @@ from mmret.errors import InputError
 
 METRICS: Final = tuple(f"answer_accuracy@{k}" for k in (1, 5, 10, 20))
 
-_CORPORA: Final = ("wiki-ss-corpus", "wiki-ss-corpus-new", "corpus")
+QUERY_ID: Final = ("query_id", "query-id", "_id", "id")
+QUERY: Final = ("query", "query_text", "question")
+POSITIVES: Final = ("positive_passages", "positive_document_ids")
+"""Names of columns, old and new."""
+
+QUESTIONS: Final = ("wiki-ss-nq", "wiki-ss-nq-new")
+CORPORA: Final = ("wiki-ss-corpus", "wiki-ss-corpus-new", "corpus")
+"""Folders, old and new."""
+
 _SPLIT_OF_CORPUS: Final = "train"
 
 
-def _find(root: Path, folders: Sequence[str], split: str) -> RecordTable | None:
+def find_part(root: Path, folders: Sequence[str], split: str) -> RecordTable | None:
     """The table of the first folder that has it: a clone of the hub's repository, or plain files."""
     found = (
         find_table(root / folder, "data", split) or find_table(root, folder, split) for folder in folders
@@ -31,8 +39,8 @@ def _find(root: Path, folders: Sequence[str], split: str) -> RecordTable | None:
 
 
 def _files(folders: Sequence[str], root: Path, split: str) -> tuple[Path, ...]:
-    found = [_find(root, folders, split), _find(root, _CORPORA, _SPLIT_OF_CORPUS)]
-    named = [(folders[0], split), (_CORPORA[0], _SPLIT_OF_CORPUS)]
+    found = [find_part(root, folders, split), find_part(root, CORPORA, _SPLIT_OF_CORPUS)]
+    named = [(folders[0], split), (CORPORA[0], _SPLIT_OF_CORPUS)]
     paths = [
         table.paths if table is not None else (root / folder / "data" / f"{part}-00000-of-00001.parquet",)
         for table, (folder, part) in zip(found, named, strict=True)
@@ -41,11 +49,11 @@ def _files(folders: Sequence[str], root: Path, split: str) -> tuple[Path, ...]:
 
 
 def _read(folders: Sequence[str], root: Path, split: str) -> Annotations:
-    questions, corpus = _find(root, folders, split), _find(root, _CORPORA, _SPLIT_OF_CORPUS)
+    questions, corpus = find_part(root, folders, split), find_part(root, CORPORA, _SPLIT_OF_CORPUS)
     if questions is None:
         raise InputError(f"There are no questions of {split} in {root}: neither of {' nor '.join(folders)}.")
     if corpus is None:
-        raise InputError(f"There is no corpus in {root}: neither of {' nor '.join(_CORPORA)}.")
+        raise InputError(f"There is no corpus in {root}: neither of {' nor '.join(CORPORA)}.")
     gallery = read_corpus(corpus, root)
     queries = tuple(read_questions(questions, frozenset(gallery.gallery)))
     return replace(gallery, queries=queries)
@@ -56,16 +64,12 @@ def read_questions(table: RecordTable, gallery: frozenset[str]) -> Iterator[Quer
 
     Positives outside the gallery are left out; a question with neither answers nor positives is refused.
     """
-    id_column, text = (
-        table.require("query_id", "query-id", "_id", "id"),
-        table.require("query", "query_text", "question"),
-    )
-    answers = table.optional("answers", "answer")
-    positives = table.optional("positive_passages", "positive_document_ids")
+    id_column, text = table.require(*QUERY_ID), table.require(*QUERY)
+    answers, positives = table.optional("answers", "answer"), table.optional(*POSITIVES)
     columns = [name for name in (id_column, text, answers, positives) if name is not None]
     for where, row in table.rows(columns):
         own = _answers(row.get(answers or ""))
-        known = [id for id in _positives(row.get(positives or "")) if id in gallery]
+        known = [id for id in document_ids(row.get(positives or "")) if id in gallery]
         if not own and not known:
             raise InputError(f"{where} has neither an answer nor a positive page of the corpus.")
         yield Query(str(row[id_column]), None, (str(row[text]),), dict.fromkeys(known, 1), answers=own)
@@ -78,7 +82,8 @@ def _answers(value: Any) -> tuple[str, ...]:
     return (value,) if isinstance(value, str) else tuple(value or ())
 
 
-def _positives(value: Any) -> Iterator[str]:
+def document_ids(value: Any) -> Iterator[str]:
+    """The ids in a cell of either layout: `[{"docid": …}, …]` or `[…]`; an empty cell has none."""
     for item in value or ():
         yield str(item["docid"] if isinstance(item, Mapping) else item)
 
@@ -102,7 +107,7 @@ _PAGES: Final = {"gallery entries": 1_267_874}
 WIKI_SS: Final = (
     _release(
         "wiki-ss-nq",
-        ("wiki-ss-nq", "wiki-ss-nq-new"),
+        QUESTIONS,
         {"test": {"queries": 3610, **_PAGES}, "train": {"queries": 49_095, **_PAGES}},
     ),
     _release("wiki-ss-triviaqa", ("wiki-ss-triviaqa", "triviaqa"), {"test": _PAGES}),

@@ -65,6 +65,8 @@ class DocumentPages:
     to `cache_bytes`. Stamps are those of the same pages in a rendered folder, so that one embedding store serves
     both.
 
+    `only` are files below the folder to take instead of all.
+
     Attributes:
         root: The folder.
         failures: Documents that cannot be opened, with their causes; they have no ids.
@@ -78,10 +80,11 @@ class DocumentPages:
         root: str | Path,
         settings: RenderSettings | None = None,
         *,
+        only: Sequence[str] | None = None,
         passwords: Passwords | None = None,
         cache_bytes: int = CACHE_BYTES,
     ) -> None:
-        listing = list_documents(root)
+        listing = list_documents(root, only=only)
         self.root = listing.root
         self.settings = settings or RenderSettings()
         self.passwords = passwords or Passwords()
