@@ -75,11 +75,14 @@ DIRECTIONS["experiment"] |= DIRECTIONS["pdv_choice"]
 DIRECTIONS["cell_training"] = {"errors", "backbones", "composition", "tables.cells"}
 DIRECTIONS["experiment"] |= {"cell_training", "pages"}
 DIRECTIONS["methods"] = {"experiment", *DIRECTIONS["experiment"]}
+DIRECTIONS["folder_vectors"] = {"embedding", *DIRECTIONS["embedding"]}
+DIRECTIONS["page_words"] = {"errors", "pages", "retrieval", "text_search"}
+DIRECTIONS["search_result"] = {"data", "display"}
 _SHOWN = {"tables", "display", "explore", "figures", "templates", "report"}
 DIRECTIONS |= dict.fromkeys(_SHOWN, _SHOWN | DIRECTIONS["methods"])
 
 #: The command's rooms, which may import everything.
-COMMANDS = {"cli", "commands", "demo", "folder_search"}
+COMMANDS = {"cli", "commands", "demo", "folder_search", "document_search"}
 
 TYPING_ONLY = "if TYPE_CHECKING:"
 MODULE_NAME = re.compile(r"mmret(\.\w+)+(:\w+)?")
