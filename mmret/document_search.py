@@ -8,17 +8,16 @@ documents that are new or changed.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Final, Literal
+from typing import Final, Literal
 
 from mmret.backbones import load_backbone
 from mmret.backbones.base import Backbone
 from mmret.backbones.nearest import nearest
-from mmret.display import PAGE_SIDE
 from mmret.embedding import embed_queries
 from mmret.errors import InputError
 from mmret.folder_vectors import FolderChanges, folder_place, open_folder_store, update_store
+from mmret.page_search_result import PageSearchResult
 from mmret.page_words import PageWords
 from mmret.pages.documents import MANIFEST, Passwords, list_documents, split_page_id
 from mmret.pages.failures import Failure, PageError
@@ -31,7 +30,6 @@ from mmret.retrieval.multi_vectors import MultiVectors
 from mmret.retrieval.run import Run
 from mmret.retrieval.search import search
 from mmret.retrieval.store import EmbeddingStore
-from mmret.search_result import SearchResult
 
 DEFAULT_BACKBONE: Final = "miniature-pages"
 """The page encoder that ships with the package; it knows generated pages only."""
@@ -42,42 +40,6 @@ Hybrid = bool | Literal["ranks", "weighted"]
 _QUERY: Final = "query"
 _FUSED_DEPTH: Final = 1000
 """Pages that each half of a hybrid keeps: what one does not find, the other may."""
-
-
-@dataclass(frozen=True)
-class PageHit:
-    """A page that was found: rank from 1, score, file below the folder, page from 0."""
-
-    rank: int
-    score: float
-    file: str
-    page: int
-
-    @property
-    def place(self) -> str:
-        """The page for people, who count from 1, and as ids have it: `handbook.pdf  page 4 (#3)`."""
-        return f"{self.file}  page {self.page + 1} (#{self.page})"
-
-
-@dataclass(frozen=True, repr=False)
-class PageSearchResult(SearchResult):
-    """The best pages of a search: `hits` are (id, score), best first."""
-
-    noun: ClassVar[str] = "pages"
-    layout: ClassVar[Literal["images", "pages"]] = "pages"
-    side: ClassVar[int] = PAGE_SIDE
-
-    def caption(self, id: str) -> str:
-        """File and page."""
-        file, page = split_page_id(id)
-        return PageHit(0, 0.0, file, page).place
-
-    @property
-    def pages(self) -> tuple[PageHit, ...]:
-        """The hits by file and page."""
-        return tuple(
-            PageHit(rank, score, *split_page_id(id)) for rank, (id, score) in enumerate(self.hits, start=1)
-        )
 
 
 class SearchableDocuments:
@@ -168,7 +130,8 @@ class SearchableDocuments:
             depth = max(k, _FUSED_DEPTH)
             runs = [self._look(text, depth, pool), self.words.search(_QUERY, text, depth, pool)]
             run = fuse_scores(runs, k) if hybrid == "weighted" else fuse_ranks(runs, k)
-        return PageSearchResult(self.pages, text, None, tuple(run.ranking(_QUERY)))
+        asked = None if words_only else self.backbone
+        return PageSearchResult(self.pages, text, None, tuple(run.ranking(_QUERY)), asked)
 
     def _open_pages(self) -> DocumentPages | RenderedPages:
         if (self.root / MANIFEST).is_file():

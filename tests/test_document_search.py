@@ -8,6 +8,7 @@ from PIL import Image
 
 import mmret
 from mmret.backbones import load_backbone
+from mmret.display import PAGE_SIDE, thumbnail
 from mmret.document_search import SearchableDocuments, open_documents
 from mmret.embedding import embed_documents, embed_queries
 from mmret.errors import InputError
@@ -17,7 +18,7 @@ from mmret.pages.settings import RenderSettings, Sizing
 from mmret.pages.sources import DocumentPages
 from mmret.retrieval.multi_vectors import MultiVectors
 from mmret.retrieval.run import Run
-from tests.backbones.tiny_models import write_model
+from tests.backbones.tiny_models import VISION, write_model
 from tests.backbones.tiny_pages import FAMILIES
 from tests.pages.pdf_files import make_pdf, write_failing
 
@@ -257,3 +258,21 @@ def _weightless(folder: Path) -> str:
 def test_words_may_be_read_by_processes(docs: Path) -> None:
     documents = open_documents(docs, None, workers=1, progress=False)
     assert ranking(documents.search("meeting").hits) == ["notes.pdf#0"]
+
+
+def test_a_result_says_which_part_of_a_page_answered(docs: Path, late: str, tmp_path: Path) -> None:
+    vision = {**VISION, "patch_size": 8, "pool_type": "avg"}
+    averaging = str(write_model("clip", tmp_path / "averaging", vision=vision))
+    for backbone in (averaging, late):
+        result = opened(docs, backbone).search("balance billing", hybrid=True)
+        found = result.explain(2)
+        assert found.page.tobytes() == result.images.read(result.hits[1][0]).convert("RGB").tobytes()
+        assert result.explained.examples[0].rankings[0].hits[0].picture == thumbnail(
+            result.explain().overlay(), PAGE_SIDE
+        )
+    looks = opened(docs, averaging).search("balance billing")
+    assert looks.explain(1).score == pytest.approx(looks.hits[0][1], abs=1e-5)
+    with pytest.raises(InputError, match="no page at rank 8; there are 7"):
+        looks.explain(8)
+    with pytest.raises(InputError, match="Words alone found these pages"):
+        opened(docs, averaging).search("balance billing", words_only=True).explain()

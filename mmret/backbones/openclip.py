@@ -13,9 +13,10 @@ from open_clip.tokenizer import SimpleTokenizer
 from torch import Tensor
 
 from mmret.backbones import openclip_specs
-from mmret.backbones.base import Backbone, PromptTokens
+from mmret.backbones.base import Backbone, PatchFeatures, PromptTokens
 from mmret.backbones.checkpoints import find_weights, reading
 from mmret.backbones.injection import pseudo_words
+from mmret.backbones.openclip_patches import patch_vectors
 from mmret.backbones.openclip_specs import LOCAL, UNTRAINED, model_config, published_spec
 from mmret.backbones.openclip_tokens import prompt_tokenizer
 from mmret.backbones.precision import torch_dtype
@@ -27,6 +28,8 @@ from mmret.errors import InputError
 
 BYTE_PAIRS = "bpe_vocabulary.txt.gz"
 """A local folder's own byte-pair vocabulary, in the format of CLIP's; without it open_clip chooses."""
+
+_NEAR = 0.05  # half precision rounds; another pooling is far off
 
 
 class OpenClipBackbone(Backbone):
@@ -61,6 +64,20 @@ class OpenClipBackbone(Backbone):
         weight = next(self.model.visual.parameters())
         features: Tensor = self.model.encode_image(pixels.to(weight.device, weight.dtype), normalize=False)
         return features.float()
+
+    def encode_patches(self, pixels: Tensor) -> PatchFeatures:
+        """Return what the vector of one image is made of: see `openclip_patches`."""
+        weight = next(self.model.visual.parameters())
+        normalised = self.transform.normalise(pixels[None].to(weight.device))
+        assert isinstance(normalised, Tensor)
+        vectors, exact = patch_vectors(self.model.visual, normalised.to(weight.dtype))
+        whole = self.encode_images(normalised)
+        # Towers of timm are of many kinds: what is called exact here is so, or is not given at all.
+        if exact and (vectors.mean(dim=(0, 1)) - whole[0]).norm() > _NEAR * whole.norm():
+            raise InputError(
+                f"{self.spec.name} pools its patches in a way of its own, which is not known here."
+            )
+        return PatchFeatures(vectors, whole, exact)
 
     def tokenize(self, texts: Sequence[str]) -> Tensor:
         """Return int64 [B, L]; texts that are too long are cut, with one warning that counts them."""

@@ -35,6 +35,9 @@ OWN = "own"
 Pixels = Tensor | Sequence[Tensor]
 """A batch of images: [B, 3, H, W] where all have one size, else B tensors [3, H, W]."""
 
+Box = tuple[float, float, float, float]
+"""Left, top, right and bottom in pixels of an image; it may reach beyond the image."""
+
 
 class ImageTransform(Protocol):
     """From an image to what a backbone encodes, in two halves; a value that is sent to worker processes."""
@@ -50,6 +53,9 @@ class ImageTransform(Protocol):
 
     def normalise(self, pixels: Pixels, /) -> Pixels:
         """Return the arithmetic's half of a batch, on its device."""
+
+    def region(self, width: int, height: int, /) -> Box:
+        """Return what the model sees of an image of so many pixels, to within a pixel."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +90,19 @@ class Preprocess:
         normalised: Tensor = functional.normalize(unit, list(self.mean), list(self.std), inplace=True)
         return normalised
 
+    def region(self, width: int, height: int) -> Box:
+        """Return what the model sees of an image of so many pixels; bars of a letterbox lie beyond the image."""
+        family, number = parse_name(self.name)
+        short, long = sorted((width, height))
+        if family == "squash":
+            return 0, 0, width, height
+        sides = {
+            "center-crop": lambda: short * self.size / math.floor(self.size / number),
+            "target-pad": lambda: max(short, long / number),
+            "letterbox": lambda: long,
+        }
+        return centred(width, height, *[sides[family]()] * 2)
+
 
 def build_transform(
     name: str,
@@ -100,6 +119,12 @@ def build_transform(
     if interpolation not in _INTERPOLATIONS:
         raise InputError(f"unknown interpolation {interpolation!r}: use one of {', '.join(_INTERPOLATIONS)}.")
     return Preprocess(name, size, mean, std, interpolation)
+
+
+def centred(width: float, height: float, inner_width: float, inner_height: float) -> Box:
+    """Return the box of a size in the middle of an image; where it is larger, it reaches beyond on both sides."""
+    left, top = (width - inner_width) / 2, (height - inner_height) / 2
+    return left, top, left + inner_width, top + inner_height
 
 
 def parse_name(name: str) -> tuple[str, float]:

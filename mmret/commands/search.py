@@ -8,19 +8,19 @@ from typing import Final, Literal
 from mmret import document_search, folder_search
 from mmret.commands.pages import EXIT_SOME_FAILED, add_passwords, add_workers, passwords_of
 from mmret.composition import PDV
+from mmret.display import Gallery
 from mmret.document_search import PageSearchResult, SearchableDocuments, open_documents
 from mmret.errors import InputError
 from mmret.folder_search import composer_of, open_folder
 from mmret.pages.documents import MANIFEST, list_documents
 from mmret.pages.failures import summary, write_failures
 from mmret.pages.settings import DEFAULT_DPI, RenderSettings, Sizing
-from mmret.search_result import SearchResult
 
 Kind = Literal["photos", "documents"]
 
 FAILURES: Final = "failures.jsonl"
 _PHOTO_OPTIONS: Final = ("image", "phi", "text_encoder", "alpha_text", "alpha_image", "beta")
-_DOCUMENT_OPTIONS: Final = ("hybrid", "words_only", "within", "texts", "dpi", "longest_side")
+_DOCUMENT_OPTIONS: Final = ("hybrid", "words_only", "within", "texts", "explain", "dpi", "longest_side")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -83,6 +83,9 @@ def _add_document_options(parser: argparse.ArgumentParser) -> None:
     documents.add_argument(
         "--texts", type=Path, help="a file of `mmret pages text` or `ocr` (default: the PDFs' text layer)"
     )
+    documents.add_argument(
+        "--explain", action="store_true", help="colour the gallery's pages where they answered"
+    )
     size = documents.add_mutually_exclusive_group()
     size.add_argument("--dpi", type=float, help=f"at which pages are drawn ({DEFAULT_DPI})")
     size.add_argument("--longest-side", type=int, metavar="PIXELS", help="instead: of the longer side")
@@ -142,13 +145,15 @@ def _search_photos(options: argparse.Namespace) -> int:
     result = folder.search(options.text, options.image, k=options.k, phi=options.phi, pdv=pdv)
     for rank, (name, score) in enumerate(result.hits, start=1):
         print(_line(rank, score, name))
-    _save(result, options.out)
+    _save(result.gallery, options.out)
     return 0
 
 
 def _search_documents(options: argparse.Namespace) -> int:
     if not options.text.strip():
         raise InputError("There is nothing to search for; give a question behind the folder.")
+    if options.explain and options.words_only:
+        raise InputError("--explain shows what a backbone looks at, and --words-only loads none.")
     documents = _open_documents(options)
     result: PageSearchResult = documents.search(
         options.text,
@@ -159,7 +164,7 @@ def _search_documents(options: argparse.Namespace) -> int:
     )
     for hit in result.pages:
         print(_line(hit.rank, hit.score, hit.place))
-    _save(result, options.out)
+    _save(result.explained if options.explain else result.gallery, options.out)
     write_failures(options.out / FAILURES, documents.failures)
     for line in summary(documents.failures):
         _say(line)
@@ -198,9 +203,9 @@ def _line(rank: int, score: float, name: str) -> str:
     return f"{rank:>3}  {score: .4f}  {name}"
 
 
-def _save(result: SearchResult, out: Path) -> None:
+def _save(gallery: Gallery, out: Path) -> None:
     page = out / "gallery.html"
-    result.gallery.save(page)
+    gallery.save(page)
     _say(f"gallery written to {page}")
 
 

@@ -7,7 +7,7 @@ from PIL import Image
 
 from mmret.commands.search import kind_of, main
 from mmret.errors import InputError, InputWarning
-from tests.backbones.tiny_models import write_model
+from tests.backbones.tiny_models import VISION, write_model
 from tests.pages.pdf_files import make_pdf, write_failing
 
 NAMES = ["0.png", "1.png", "2.png", "more/3.png"]
@@ -49,6 +49,7 @@ def docs(tmp_path: Path) -> Path:
         (["one", "--kind", "documents", "--image", "x.png"], "--image is no option for documents"),
         (["one", "--kind", "documents", "--beta", "0"], "--beta is no option for documents"),
         (["--kind", "documents"], "give a question behind the folder"),
+        (["one", "--kind", "documents", "--words-only", "--explain"], "--words-only loads none"),
     ],
 )
 def test_what_cannot_be_searched_is_told_before_the_model_is_loaded(words: list[str], sentence: str) -> None:
@@ -98,6 +99,17 @@ def test_pages_are_printed_with_their_numbers_and_shown(
     assert "4 pages (4 added)" in printed.err
     assert "handbook.pdf  page 2 (#1)" in (tmp_path / "out" / "gallery.html").read_text()
     assert (tmp_path / "out" / "failures.jsonl").read_text() == ""
+
+
+def test_pages_are_coloured_where_they_answered(docs: Path, tmp_path: Path) -> None:
+    vision = {**VISION, "patch_size": 8, "pool_type": "avg"}
+    backbone = str(write_model("clip", tmp_path / "averaging", vision=vision))
+    words = [str(docs), "balance billing", "--backbone", backbone, "--longest-side", "64"]
+    main([*words, "--out", str(tmp_path / "plain")])
+    main([*words, "--out", str(tmp_path / "explained"), "--explain"])
+    plain, explained = ((tmp_path / name / "gallery.html").read_text() for name in ("plain", "explained"))
+    assert plain != explained
+    assert plain.count("data:image/jpeg") == explained.count("data:image/jpeg") == 4
 
 
 def test_words_alone_load_no_model_and_failures_are_the_exit_status(
