@@ -6,13 +6,13 @@
 | `VisionTransformer`, `pool_type: tok` | the same of the tokens that are not pooled | no |
 | `ModifiedResNet` | each place's share in the attention pooling | exactly |
 | a trunk of timm that averages (ConvNeXt, ResNet, ViT) | its places, behind norm and projection | exactly |
-| a ViT of timm with a class token or a pooling by attention (SigLIP) | each token as if it were the only one | no |
+| a ViT of timm with a class token, or attention (SigLIP) | each token as if it were the only one | no |
 
-A projection is linear, so that a mean goes through it. A LayerNorm *behind* the mean is not; with the mean and the
-variance of the pooled vector held fixed it is an affine map, which the mean goes through, and whose value at the pooled
-vector is the norm's own. Where a patch's share is not exact, it is the usual approximation for the towers of CLIP: the
-tokens have the pooled one's layers behind them, and lie in the space of the texts, but nothing says that they sum up.
-A head with a non-linearity in it (`proj: mlp`) makes all of this an approximation.
+A projection is linear, so that a mean goes through it. A LayerNorm (or RMSNorm) *behind* the mean is not; with the
+statistics of the pooled vector held fixed it is an affine map, which the mean goes through, and whose value at the
+pooled vector is the norm's own. Where a patch's share is not exact, it is the usual approximation for the towers of
+CLIP: the tokens have the pooled one's layers behind them, and lie in the space of the texts, but nothing says that they
+sum up. A head with a non-linearity in it (`proj: mlp`) makes all of this an approximation.
 """
 
 from typing import Any
@@ -21,9 +21,12 @@ import torch
 from open_clip.modified_resnet import AttentionPool2d, ModifiedResNet
 from open_clip.timm_model import TimmModel
 from open_clip.transformer import VisionTransformer
+from timm.layers import RmsNorm, RmsNorm2d, SimpleNorm, SimpleNorm2d
 from torch import Tensor, nn
 
 from mmret.errors import InputError
+
+_SCALING = (RmsNorm, RmsNorm2d, SimpleNorm, SimpleNorm2d, nn.RMSNorm)
 
 
 def patch_vectors(tower: Any, pixels: Tensor) -> tuple[Tensor, bool]:
@@ -84,13 +87,15 @@ def attention_shares(pool: AttentionPool2d, maps: Tensor) -> Tensor:
 
 
 def held_norm(norm: nn.Module, rows: Tensor, pooled: Tensor) -> Tensor:
-    """Return `norm` of rows [..., C], with the mean and the variance of the pooled vector [C] for all of them.
+    """Return `norm` of rows [..., C], with the statistics of the pooled vector [C] for all of them.
 
     The mean of the result is the norm of the pooled vector, if the mean of the rows is that. Raises `InputError` for
-    a norm that is no LayerNorm.
+    a norm that neither is a LayerNorm nor scales alone.
     """
     if isinstance(norm, nn.Identity):
         return rows
+    if isinstance(norm, _SCALING):
+        return _held_scale(norm, rows, pooled)
     if not isinstance(norm, nn.LayerNorm):
         raise InputError(
             f"a {type(norm).__name__} behind the pooling cannot be divided among patches; LayerNorms can."
@@ -99,6 +104,16 @@ def held_norm(norm: nn.Module, rows: Tensor, pooled: Tensor) -> Tensor:
     if norm.weight is not None:
         scaled = scaled * norm.weight
     return scaled if norm.bias is None else scaled + norm.bias
+
+
+def _held_scale(norm: nn.Module, rows: Tensor, pooled: Tensor) -> Tensor:
+    """The same of a norm that multiplies by one number of its input, and by its weights: that number is read off."""
+    weights = torch.ones_like(pooled) if norm.weight is None else norm.weight
+    is_2d = isinstance(norm, (RmsNorm2d, SimpleNorm2d))
+    normed = norm(pooled[None, :, None, None]).flatten() if is_2d else norm(pooled)
+    weighted = pooled * weights
+    scaled: Tensor = rows * weights * (normed @ weighted / (weighted @ weighted))
+    return scaled
 
 
 def _of_timm(tower: TimmModel, pixels: Tensor) -> tuple[Tensor, bool]:

@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
+from timm.layers import RmsNorm, SimpleNorm
 from torch import Tensor, nn
 
 from mmret.backbones import load_backbone
@@ -20,6 +21,8 @@ EXACT: dict[str, tuple[dict[str, Any], tuple[int, int]]] = {
     "vit-avg-norm-behind": ({**VIT, "pool_type": "avg", "final_ln_after_pool": True}, (4, 4)),
     "modified-resnet": ({"image_size": 64, "layers": [1, 1, 1, 1], "width": 8, "head_width": 64}, (2, 2)),
     "convnext": ({**TIMM, "timm_model_name": "test_convnext"}, (5, 5)),
+    # The architecture of `miniature-pages`, whose norms scale and do not centre.
+    "convnext-rms": ({**TIMM, "image_size": 128, "timm_model_name": "convnext_zepto_rms"}, (4, 4)),
     "resnet": ({**TIMM, "timm_model_name": "test_resnet"}, (5, 5)),
     "timm-vit-avg": ({**TIMM, "timm_model_name": "test_vit2"}, (10, 10)),
 }
@@ -108,17 +111,23 @@ def test_a_place_that_is_changed_shows_in_its_share(tmp_path: Path) -> None:
     assert moved[0, 0] < 1e-3 * moved[1, 0]
 
 
-def test_a_held_norm_is_the_norm_at_the_mean() -> None:
+@pytest.mark.parametrize(
+    "norm", [nn.LayerNorm(5), nn.RMSNorm(5), RmsNorm(5), SimpleNorm(5), nn.LayerNorm(5, bias=False)]
+)
+def test_a_held_norm_is_the_norm_at_the_mean(norm: nn.Module) -> None:
     rows = torch.randn(7, 5, generator=torch.Generator().manual_seed(0))
-    norm = nn.LayerNorm(5)
-    nn.init.normal_(norm.weight)
-    nn.init.normal_(norm.bias)
+    for parameter in norm.parameters():
+        nn.init.normal_(parameter)
     pooled = rows.mean(dim=0)
     with torch.no_grad():
         assert held_norm(norm, rows, pooled).mean(dim=0) == pytest.approx(norm(pooled), abs=1e-5)
-    assert held_norm(nn.Identity(), rows, pooled) is rows
+
+
+def test_nothing_is_held_where_there_is_no_norm_or_an_unknown_one() -> None:
+    rows = torch.ones(7, 5)
+    assert held_norm(nn.Identity(), rows, rows[0]) is rows
     with pytest.raises(InputError, match="GroupNorm behind the pooling"):
-        held_norm(nn.GroupNorm(1, 5), rows, pooled)
+        held_norm(nn.GroupNorm(1, 5), rows, rows[0])
 
 
 @pytest.mark.parametrize(
