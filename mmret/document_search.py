@@ -190,6 +190,7 @@ def open_documents(
     passwords: Passwords | None = None,
     store: str | Path | None = None,
     texts: str | Path | None = None,
+    preprocess: str | None = None,
     device: str = "auto",
     workers: int | None = 0,
     progress: bool = True,
@@ -207,6 +208,8 @@ def open_documents(
             cannot be written. Each backbone has its own.
         texts: A file of `mmret pages text` or `ocr` to take the words from; by default the PDFs' text layer is
             read when words are first asked for.
+        preprocess: What becomes of a page before it is encoded, such as `letterbox` or `crops-4x4`; by default the
+            backbone's own, which for many CLIPs is a centre crop.
         device: "cpu", "cuda", or "auto" for a GPU when there is one.
         workers: Processes that read the text layer; None is one a core.
         progress: Show a progress bar.
@@ -216,7 +219,7 @@ def open_documents(
     """
     if not (Path(root) / MANIFEST).is_file():
         list_documents(root)  # A wrong path is told before weights are loaded.
-    model = None if backbone is None else load_backbone(backbone, device=device)
+    model = None if backbone is None else load_backbone(backbone, preprocess=preprocess, device=device)
     if model is not None and not model.has_text:
         raise InputError(
             f"{backbone} encodes images only; questions need a backbone that reads text as well."

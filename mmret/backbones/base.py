@@ -4,6 +4,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import NamedTuple, Self
 
 import torch
@@ -107,6 +108,12 @@ class Backbone(nn.Module, ABC):
     def check_preprocess(cls, name: str) -> None:
         """Raise `InputError` unless `name` is a preprocessing for backbones of this kind."""
         parse_name(name)
+
+    @classmethod
+    def with_preprocess(cls, spec: BackboneSpec, name: str) -> BackboneSpec:
+        """Return the spec of the same model with another preprocessing; raises `InputError`."""
+        cls.check_preprocess(name)
+        return replace(spec, preprocess=name)
 
     @abstractmethod
     def encode_images(self, pixels: Tensor) -> Tensor:

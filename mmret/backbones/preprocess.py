@@ -9,7 +9,8 @@
 | `letterbox` | longer side to the input size, black bars | open_clip's "longest" |
 
 Sizes are in pixels. A transform is a frozen value: it can be compared, printed and sent to a worker process. What
-vision-language models do with whole pages is in `resizing.py`. `own` stands for whatever the backbone's own is.
+vision-language models do with whole pages is in `resizing.py`, pages in several crops are in `crops.py`. `own` stands
+for whatever the backbone's own is.
 """
 
 import math
@@ -77,6 +78,12 @@ class Preprocess:
         family, number = parse_name(self.name)
         square = _GEOMETRY[family](image, self.size, number, _INTERPOLATIONS[self.interpolation])
         pixels: Tensor = functional.pil_to_tensor(square.convert("RGB"))
+        return pixels
+
+    def resized(self, image: Image.Image, width: int, height: int) -> Tensor:
+        """Return the image at another size, proportions lost, uint8 [3, height, width], by the same interpolation."""
+        scaled = functional.resize(image.convert("RGB"), [height, width], _INTERPOLATIONS[self.interpolation])
+        pixels: Tensor = functional.pil_to_tensor(scaled)
         return pixels
 
     def stack(self, images: Sequence[Tensor]) -> Tensor:

@@ -20,7 +20,16 @@ Kind = Literal["photos", "documents"]
 
 FAILURES: Final = "failures.jsonl"
 _PHOTO_OPTIONS: Final = ("image", "phi", "text_encoder", "alpha_text", "alpha_image", "beta")
-_DOCUMENT_OPTIONS: Final = ("hybrid", "words_only", "within", "texts", "explain", "dpi", "longest_side")
+_DOCUMENT_OPTIONS: Final = (
+    "hybrid",
+    "words_only",
+    "within",
+    "texts",
+    "explain",
+    "preprocess",
+    "dpi",
+    "longest_side",
+)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -85,6 +94,9 @@ def _add_document_options(parser: argparse.ArgumentParser) -> None:
     )
     documents.add_argument(
         "--explain", action="store_true", help="colour the gallery's pages where they answered"
+    )
+    documents.add_argument(
+        "--preprocess", metavar="NAME", help="letterbox, squash, crops-4x4, … (the backbone's own)"
     )
     size = documents.add_mutually_exclusive_group()
     size.add_argument("--dpi", type=float, help=f"at which pages are drawn ({DEFAULT_DPI})")
@@ -185,9 +197,12 @@ def _open_documents(options: argparse.Namespace) -> SearchableDocuments:
         passwords=passwords_of(options),
         store=options.store,
         texts=options.texts,
+        preprocess=options.preprocess,
         device=options.device,
         workers=options.workers,
     )
+    if documents.backbone is not None and documents.backbone.spec.preprocess.startswith("center-crop"):
+        _say(f"{backbone} sees the centre of each page; --preprocess letterbox or crops-4x4 shows it all")
     changes = "" if backbone is None else f" ({documents.changes})"
     _say(f"{documents.root}: {len(documents.pages.ids):,} pages{changes}")
     return documents
