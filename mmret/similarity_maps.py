@@ -102,9 +102,10 @@ def similarity_map(backbone: Backbone, text: str, page: Image.Image) -> Similari
 def _of_vector(patches: PatchFeatures, query: Floats, page: Image.Image, region: Box) -> SimilarityMap:
     vectors, whole = _array(patches.vectors), _array(single(patches.whole, "the backbone"))[0]
     direction = query / np.linalg.norm(query)
-    lengths = np.linalg.norm(whole) if patches.exact else np.linalg.norm(vectors, axis=-1)
-    score = float(whole @ direction / np.linalg.norm(whole))
-    return SimilarityMap(page, vectors @ direction / lengths, region, score, patches.exact)
+    length = float(np.linalg.norm(whole))
+    values: Floats = vectors @ direction
+    values = values / length if patches.exact else values / np.sqrt(np.square(vectors).sum(axis=-1))
+    return SimilarityMap(page, values, region, float(whole @ direction) / length, patches.exact)
 
 
 def _of_tokens(

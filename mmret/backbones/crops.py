@@ -6,9 +6,9 @@
 | `crops-XxY-each` | they stay as they are: several vectors a page, of which the best answers a query (MaxSim) |
 
 A page is resized to (X · size) × (Y · size) pixels, proportions lost, and cut into tiles of size × size, row by row;
-the last view is the whole page at size × size. So does the DSE paper (arXiv 2406.11251, section 3.2), whose language model
-then reads the patches of all crops in one sequence. An encoder with two towers has no such place where crops meet: all
-that is left to do is to pool their vectors.
+the last view is the whole page at size × size. So does the DSE paper (arXiv 2406.11251, section 3.2), whose language
+model then reads the patches of all crops in one sequence. An encoder with two towers has no such place where crops
+meet: all that is left to do is to pool their vectors.
 """
 
 import re
@@ -70,7 +70,7 @@ class CropTransform:
         """Return the views, uint8 [V, 3, size, size]."""
         size, crops = self.square.size, self.crops
         resized = self.square.resized(image, crops.columns * size, crops.rows * size)
-        tiles = resized.unflatten(2, (-1, size)).unflatten(1, (-1, size))  # [3, rows, size, columns, size]
+        tiles = resized.view(3, crops.rows, size, crops.columns, size)
         whole = self.square.resized(image, size, size)
         return torch.cat([tiles.permute(1, 3, 0, 2, 4).flatten(0, 1), whole[None]])
 
@@ -92,6 +92,6 @@ def patches_of_views(views: Tensor, crops: Crops) -> Tensor:
 
     A place has what its tile brings, and what the view of the whole brings there, each weighted by its number of views.
     """
-    tiles = views[:-1].unflatten(0, (crops.rows, crops.columns)).transpose(1, 2).flatten(0, 1).flatten(1, 2)
+    tiles = views[:-1].view(crops.rows, crops.columns, *views.shape[1:]).transpose(1, 2)
     whole = views[-1].repeat_interleave(crops.rows, dim=0).repeat_interleave(crops.columns, dim=1)
-    return (tiles * (crops.views - 1) + whole) / crops.views
+    return (tiles.reshape(whole.shape) * (crops.views - 1) + whole) / crops.views

@@ -55,7 +55,7 @@ class CroppedBackbone(OpenClipBackbone):
         if self.spec.multi_vector:
             whole = self._pooled(self._views(normalised[None]))
             assert isinstance(whole, TokenVectors)
-            tiles = whole.vectors[:-1].unflatten(0, (self.crops.rows, self.crops.columns))
+            tiles = whole.vectors[:-1].view(self.crops.rows, self.crops.columns, -1)
             return PatchFeatures(tiles, whole, exact=True)
         views = [self.patches_of_square(view[None]) for view in normalised]
         vectors = patches_of_views(torch.stack([view.vectors for view in views]), self.crops)
@@ -63,7 +63,7 @@ class CroppedBackbone(OpenClipBackbone):
 
     def _views(self, pixels: Tensor) -> Tensor:
         """The vector of each view, [B, V, D]."""
-        return super().encode_images(pixels.flatten(0, 1)).unflatten(0, pixels.shape[:2])
+        return super().encode_images(pixels.flatten(0, 1)).view(*pixels.shape[:2], -1)
 
     def _pooled(self, views: Tensor) -> Features:
         if not self.spec.multi_vector:

@@ -21,7 +21,7 @@ import torch
 from open_clip.modified_resnet import AttentionPool2d, ModifiedResNet
 from open_clip.timm_model import TimmModel
 from open_clip.transformer import VisionTransformer
-from timm.layers import RmsNorm, RmsNorm2d, SimpleNorm, SimpleNorm2d
+from timm.layers.norm import RmsNorm, RmsNorm2d, SimpleNorm, SimpleNorm2d
 from torch import Tensor, nn
 
 from mmret.errors import InputError
@@ -60,7 +60,7 @@ def _of_transformer(tower: VisionTransformer, pixels: Tensor) -> tuple[Tensor, b
     else:
         tokens = tower.ln_post(tokens)
     vectors = tokens if tower.proj is None else tokens @ tower.proj
-    return vectors.unflatten(0, (height, width)), averages
+    return vectors.view(height, width, -1), averages
 
 
 def attention_shares(pool: AttentionPool2d, maps: Tensor) -> Tensor:
@@ -75,15 +75,16 @@ def attention_shares(pool: AttentionPool2d, maps: Tensor) -> Tensor:
     mean = places.mean(dim=0, keepdim=True)
     positions = pool.positional_embedding.to(places.dtype)
     tokens = torch.cat([mean, places]) + positions
-    query, keys = (linear(rows).unflatten(-1, (heads, -1)) for linear, rows in
-                   ((pool.q_proj, tokens[:1]), (pool.k_proj, tokens)))  # fmt: skip
+    query, keys = _by_head(pool.q_proj(tokens[:1]), heads), _by_head(pool.k_proj(tokens), heads)
     weights = ((query * keys).sum(dim=-1) * keys.shape[-1] ** -0.5).softmax(dim=0)
-    own = pool.v_proj(tokens[1:]).unflatten(-1, (heads, -1)) * weights[1:, :, None]
-    through_mean = (
-        pool.v_proj(places + positions[:1]).unflatten(-1, (heads, -1)) * weights[:1, :, None] / count
-    )
+    own = _by_head(pool.v_proj(tokens[1:]), heads) * weights[1:, :, None]
+    through_mean = _by_head(pool.v_proj(places + positions[:1]), heads) * weights[:1, :, None] / count
     shares: Tensor = pool.c_proj(count * (own + through_mean).flatten(1))
-    return shares.unflatten(0, maps.shape[1:])
+    return shares.view(*maps.shape[1:], -1)
+
+
+def _by_head(rows: Tensor, heads: int) -> Tensor:
+    return rows.view(len(rows), heads, -1)
 
 
 def held_norm(norm: nn.Module, rows: Tensor, pooled: Tensor) -> Tensor:
@@ -108,7 +109,7 @@ def held_norm(norm: nn.Module, rows: Tensor, pooled: Tensor) -> Tensor:
 
 def _held_scale(norm: nn.Module, rows: Tensor, pooled: Tensor) -> Tensor:
     """The same of a norm that multiplies by one number of its input, and by its weights: that number is read off."""
-    weights = torch.ones_like(pooled) if norm.weight is None else norm.weight
+    weights = norm.weight if isinstance(norm.weight, Tensor) else torch.ones_like(pooled)
     is_2d = isinstance(norm, (RmsNorm2d, SimpleNorm2d))
     normed = norm(pooled[None, :, None, None]).flatten() if is_2d else norm(pooled)
     weighted = pooled * weights
@@ -153,7 +154,7 @@ def _of_timm_tokens(trunk: Any, features: Tensor) -> tuple[Tensor, bool]:
         vectors, averages = trunk.fc_norm(trunk.attn_pool(tokens[:, None])), False
     else:
         vectors, averages = trunk.fc_norm(tokens), False
-    return trunk.head(vectors).unflatten(0, grid), averages
+    return trunk.head(vectors).view(*grid, -1), averages
 
 
 def _unknown(tower: Any) -> InputError:

@@ -103,12 +103,11 @@ class Preprocess:
         short, long = sorted((width, height))
         if family == "squash":
             return 0, 0, width, height
-        sides = {
-            "center-crop": lambda: short * self.size / math.floor(self.size / number),
-            "target-pad": lambda: max(short, long / number),
-            "letterbox": lambda: long,
-        }
-        return centred(width, height, *[sides[family]()] * 2)
+        if family == "center-crop":
+            side = short * self.size / math.floor(self.size / number)
+        else:
+            side = max(short, long / number) if family == "target-pad" else long
+        return centred(width, height, side, side)
 
 
 def build_transform(

@@ -9,7 +9,7 @@ from mmret import document_search, folder_search
 from mmret.commands.pages import EXIT_SOME_FAILED, add_passwords, add_workers, passwords_of
 from mmret.composition import PDV
 from mmret.display import Gallery
-from mmret.document_search import PageSearchResult, SearchableDocuments, open_documents
+from mmret.document_search import SearchableDocuments, open_documents
 from mmret.errors import InputError
 from mmret.folder_search import composer_of, open_folder
 from mmret.pages.documents import MANIFEST, list_documents
@@ -167,7 +167,7 @@ def _search_documents(options: argparse.Namespace) -> int:
     if options.explain and options.words_only:
         raise InputError("--explain shows what a backbone looks at, and --words-only loads none.")
     documents = _open_documents(options)
-    result: PageSearchResult = documents.search(
+    result = documents.search(
         options.text,
         k=options.k,
         hybrid=options.hybrid or False,
