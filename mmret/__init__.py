@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from mmret.backbones import load_backbone
     from mmret.composition import prompt_directional_vectors
     from mmret.data import load_benchmark
+    from mmret.document_search import open_documents
     from mmret.folder_search import open_folder
     from mmret.retrieval.evaluate import evaluate
     from mmret.retrieval.search import search
@@ -23,6 +24,7 @@ _HOMES = {
     "evaluate": "mmret.retrieval.evaluate",
     "load_backbone": "mmret.backbones",
     "load_benchmark": "mmret.data",
+    "open_documents": "mmret.document_search",
     "open_folder": "mmret.folder_search",
     "prompt_directional_vectors": "mmret.composition",
     "search": "mmret.retrieval.search",
@@ -34,6 +36,7 @@ __all__ = [
     "evaluate",
     "load_backbone",
     "load_benchmark",
+    "open_documents",
     "open_folder",
     "prompt_directional_vectors",
     "search",

@@ -26,7 +26,7 @@ COMMANDS: Final[dict[str, Command]] = {
     "validate": Command("one pass over the validation data", "mmret.commands.training:main", True),
     "test": Command("evaluate a module on its test data", "mmret.commands.training:main", True),
     "predict": Command("run a module's predictions", "mmret.commands.training:main", True),
-    "search": Command("search a folder of images by image and text", "mmret.folder_search:main"),
+    "search": Command("search a folder of photos or of documents", "mmret.commands.search:main"),
     "oti": Command(
         "find the pseudo-words of images by optimisation (SEARLE)", "mmret.commands.inversion:oti"
     ),

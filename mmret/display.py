@@ -1,7 +1,7 @@
 """What results look like: galleries of rankings, for notebooks and pages; every text is escaped."""
 
 import base64
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -27,6 +27,9 @@ Order = Literal["spread", "gains", "losses"]
 THUMBNAIL_SIDE: Final = 128
 """Pixels of a thumbnail's longer side: sharp at the 64–100 px at which pages show it."""
 
+PAGE_SIDE: Final = 480
+"""The same of a page of a document: its headings can be read."""
+
 
 def thumbnail(image: Image.Image, side: int = THUMBNAIL_SIDE) -> str:
     """A small JPEG of an image as a data URI; never larger than the image, transparency on white."""
@@ -42,12 +45,13 @@ def thumbnail(image: Image.Image, side: int = THUMBNAIL_SIDE) -> str:
 
 @dataclass(frozen=True)
 class Hit:
-    """One ranked image: its id, score, thumbnail (a data URI), and whether it is relevant."""
+    """One ranked image: its id, score, thumbnail (a data URI), whether it is relevant, and what stands below it."""
 
     id: str
     score: float
     picture: str
     relevant: bool
+    caption: str = ""
 
 
 @dataclass(frozen=True)
@@ -71,10 +75,14 @@ class Example:
 
 @dataclass(frozen=True)
 class Gallery:
-    """Queries with the top of their rankings, as a line, in a notebook, or as a page of its own."""
+    """Queries with the top of their rankings, as a line, in a notebook, or as a page of its own.
+
+    `layout` is "images", or "pages" of documents: larger, and in their own proportions.
+    """
 
     title: str
     examples: tuple[Example, ...]
+    layout: Literal["images", "pages"] = "images"
 
     def __repr__(self) -> str:
         """One line: the title and how many queries."""
@@ -101,6 +109,8 @@ def make_example(
     reference: Image.Image | str | None = None,
     relevant: Collection[str] | None = None,
     depth: int = 5,
+    side: int = THUMBNAIL_SIDE,
+    caption: Callable[[str], str] | None = None,
 ) -> Example:
     """A query's rankings with their pictures.
 
@@ -112,6 +122,8 @@ def make_example(
         reference: Its image, or the id of that; None for a text query.
         relevant: Ids to outline; None where the ground truth is not known.
         depth: Images shown of each ranking.
+        side: Pixels of the longer side of their thumbnails.
+        caption: What stands below an image, by its id; None for nothing but its rank.
     """
     picture = images.read(reference) if isinstance(reference, str) else reference
     return Example(
@@ -119,18 +131,32 @@ def make_example(
         reference="" if picture is None else thumbnail(picture),
         text=text,
         rankings=tuple(
-            _ranking(label, ranking, images, relevant, depth) for label, ranking in rankings.items()
+            _ranking(label, _hits(images, ranking[:depth], relevant, side, caption), ranking, relevant)
+            for label, ranking in rankings.items()
         ),
     )
 
 
-def _ranking(
-    label: str, ranking: Scored, images: "ImageSource", relevant: Collection[str] | None, depth: int
-) -> Ranking:
-    hits = tuple(
-        Hit(name, score, thumbnail(images.read(name)), name in (relevant or ()))
-        for name, score in ranking[:depth]
+def _hits(
+    images: "ImageSource",
+    shown: Scored,
+    relevant: Collection[str] | None,
+    side: int,
+    caption: Callable[[str], str] | None,
+) -> tuple[Hit, ...]:
+    return tuple(
+        Hit(
+            id=name,
+            score=score,
+            picture=thumbnail(images.read(name), side),
+            relevant=name in (relevant or ()),
+            caption=caption(name) if caption else "",
+        )
+        for name, score in shown
     )
+
+
+def _ranking(label: str, hits: tuple[Hit, ...], ranking: Scored, relevant: Collection[str] | None) -> Ranking:
     if relevant is None:
         return Ranking(label, "", hits)
     rank = _first_relevant(ranking, relevant)

@@ -56,8 +56,8 @@ def embed_images(
         )
     wanted = list(images.ids if ids is None else ids)
     target: _Target = _Memory(backbone.spec.width) if store is None else store
-    failures = _embed(backbone, images, wanted, target, store, batch_size, workers, progress)
-    _report(failures, len(wanted), on_error)
+    failures = _embed(backbone, images, wanted, target, store, batch_size, workers, progress).failures
+    report_failures(failures, len(wanted), on_error)
     return _rows(target, wanted, failures, backbone.spec.width)
 
 
@@ -81,9 +81,31 @@ def embed_documents(
         )
     wanted = list(images.ids if ids is None else ids)
     target: _Target = _Memory(backbone.spec.width) if store is None else store
-    failures = _embed(backbone, images, wanted, target, store, batch_size, workers, progress)
-    _report(failures, len(wanted), "raise")
+    failures = _embed(backbone, images, wanted, target, store, batch_size, workers, progress).failures
+    report_failures(failures, len(wanted), "raise")
     return target.multi_vectors(wanted)
+
+
+def embed_missing(
+    backbone: Backbone,
+    images: ImageSource,
+    ids: Sequence[str],
+    store: EmbeddingStore,
+    *,
+    progress: bool = True,
+) -> "Embedded":
+    """Encode into a store what it lacks, or holds under another stamp, whatever the pooling; see `embed_images`.
+
+    What the store held of images that cannot be read stays there.
+    """
+    return _embed(backbone, images, ids, store, store, None, None, progress)
+
+
+class Embedded(NamedTuple):
+    """The ids that were encoded just now, and why others could not be read, by id."""
+
+    new: list[str]
+    failures: dict[str, str]
 
 
 def _embed(
@@ -95,8 +117,8 @@ def _embed(
     batch_size: int | None,
     workers: int | None,
     progress: bool,
-) -> dict[str, str]:
-    """Encode what the target lacks; returns why images could not be read, by id."""
+) -> Embedded:
+    """Encode what the target lacks."""
     todo, failures = _outstanding(images, list(dict.fromkeys(wanted)), store)
     loader = pixel_batches(backbone, images, list(todo), batch_size, workers)
     with _Writer(target, todo) as writer, _bar(len(todo), backbone, progress) as bar:
@@ -104,7 +126,7 @@ def _embed(
             writer.write(batch.ids, batch.vectors)
             failures |= batch.failures
             bar.update(len(batch.ids) + len(batch.failures))
-    return failures
+    return Embedded([id for id in todo if id not in failures], failures)
 
 
 def embed_texts(
@@ -275,8 +297,13 @@ def _outstanding(
     return {id: stamps[id] for id in missing}, failures
 
 
-def _report(failures: Mapping[str, str], count: int, on_error: str) -> None:
-    """Count the broken images and name the first ten, as an error or a warning."""
+def report_failures(
+    failures: Mapping[str, str],
+    count: int,
+    on_error: Literal["raise", "skip"],
+    fate: str = "Their vectors are NaN.",
+) -> None:
+    """Count the broken images and name the first ten, as an error, or as a warning that says what became of them."""
     if not failures:
         return
     named = " ".join(why for why in list(failures.values())[:_NAMED])
@@ -284,7 +311,7 @@ def _report(failures: Mapping[str, str], count: int, on_error: str) -> None:
     message = f"{len(failures)} of {count} images cannot be used: {named}{more}"
     if on_error == "raise":
         raise InputError(f"{message} Mend or remove them, or ask for them to be skipped.")
-    warnings.warn(f"{message} Their vectors are NaN.", InputWarning, stacklevel=3)
+    warnings.warn(f"{message} {fate}", InputWarning, stacklevel=3)
 
 
 def _rows(target: _Target, ids: Sequence[str], failures: Mapping[str, str], width: int) -> Vectors:

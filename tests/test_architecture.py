@@ -80,11 +80,16 @@ DIRECTIONS["experiment"] |= DIRECTIONS["pdv_choice"]
 DIRECTIONS["cell_training"] = {"errors", "backbones", "composition", "tables.cells"}
 DIRECTIONS["experiment"] |= {"cell_training", "pages"}
 DIRECTIONS["methods"] = {"experiment", "hard_negatives", *DIRECTIONS["experiment"]}
+DIRECTIONS["folder_vectors"] = DIRECTIONS["similarity_maps"] = {"embedding", *DIRECTIONS["embedding"]}
+DIRECTIONS["page_words"] = {"errors", "pages", "retrieval", "text_search"}
+DIRECTIONS["search_result"] = {"data", "display"}
+DIRECTIONS["page_search_result"] = {"errors", "backbones", "data", "display", "pages", "search_result"}
+DIRECTIONS["page_search_result"] |= {"similarity_maps"}
 _SHOWN = {"tables", "display", "explore", "figures", "templates", "report"}
 DIRECTIONS |= dict.fromkeys(_SHOWN, _SHOWN | DIRECTIONS["methods"])
 
 #: The command's rooms, which may import everything.
-COMMANDS = {"cli", "commands", "demo", "folder_search"}
+COMMANDS = {"cli", "commands", "demo", "folder_search", "document_search"}
 
 TYPING_ONLY = "if TYPE_CHECKING:"
 MODULE_NAME = re.compile(r"mmret(\.\w+)+(:\w+)?")

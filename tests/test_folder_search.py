@@ -8,8 +8,9 @@ from PIL import Image
 from mmret.backbones.pretraining import save_backbone, trainable_backbone
 from mmret.backbones.text_tower import save_text_encoder, trainable_text_tower
 from mmret.composition import PDV, MappingNetwork, save_phi
-from mmret.errors import InputError, InputWarning
-from mmret.folder_search import SearchableFolder, main, open_folder
+from mmret.errors import InputError
+from mmret.folder_search import SearchableFolder, open_folder
+from tests.backbones.tiny_pages import FAMILIES
 
 NAMES = ["0.png", "1.png", "2.png", "more/3.png"]
 
@@ -126,42 +127,21 @@ def test_a_phi_makes_a_word_of_the_image(photos: Path, backbone: str, tmp_path: 
     assert dict(other.hits) != pytest.approx(dict(base.hits), abs=1e-3)
 
 
-@pytest.mark.parametrize(
-    ("words", "sentence"),
-    [
-        ([], "nothing to search for"),
-        (["--text", " "], "nothing to search for"),
-        (["--text", "x", "--phi", "phi.safetensors"], "give both a text and an image"),
-        (["--text", "x", "--beta", "0.5"], "PDV acts on a pseudo-word"),
-    ],
-)
-def test_what_cannot_be_searched_is_told_before_the_model_is_loaded(words: list[str], sentence: str) -> None:
-    with pytest.raises(InputError, match=sentence):
-        main(["nowhere", *words])
-
-
-def test_the_command_prints_ranks_and_writes_an_escaped_gallery(
-    photos: Path, backbone: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (photos / "2.png").write_bytes(b"")
-    words = ["--text", "at <b>night</b>", "--image", str(photos / "0.png"), "--out", str(tmp_path / "out")]
-    with pytest.warns(InputWarning, match=r"1 of 4 images cannot be used.*2\.png"):
-        assert main([str(photos), *words, "--backbone", backbone, "-k", "1"]) == 0
-    printed = capsys.readouterr()
-    rank, _, name = printed.out.split()
-    assert (rank, name in NAMES) == ("1", True)
-    assert "3 images (3 added, 1 unreadable)" in printed.err
-    page = (tmp_path / "out" / "gallery.html").read_text()
-    assert "&lt;b&gt;night" in page
-    assert "<b>night" not in page
-
-
 def test_a_folder_that_cannot_be_written_keeps_its_vectors_in_the_cache(
     photos: Path, backbone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr("os.access", lambda *_: False)
     assert opened(photos, backbone).store.path.is_relative_to(tmp_path / "cache" / "mmret")
+    assert not (photos / ".mmret").exists()
+
+
+def test_several_vectors_an_image_are_refused_before_anything_is_embedded(
+    photos: Path, tmp_path: Path
+) -> None:
+    late = FAMILIES["colqwen2"](tmp_path / "late")
+    with pytest.raises(InputError, match="open the folder as documents"):
+        open_folder(photos, f"vlm:{late}", device="cpu", progress=False)
     assert not (photos / ".mmret").exists()
 
 

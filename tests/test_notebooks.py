@@ -1,19 +1,24 @@
 """Every notebook runs from top to bottom, and none carries outputs."""
 
+import os
+import re
 from functools import cache
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
 import nbformat
 import pytest
 from nbclient import NotebookClient
 
+from tests.backbones.tiny_models import write_model
+
 FOLDER = Path(__file__).parents[1] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 
 
 def test_there_are_notebooks() -> None:
-    assert [path.stem for path in NOTEBOOKS] == ["composed_retrieval", "quickstart"]
+    assert [path.stem for path in NOTEBOOKS] == ["composed_retrieval", "document_screenshots", "quickstart"]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -39,8 +44,21 @@ def widget_states(notebook: nbformat.NotebookNode) -> list[Any]:
 
 
 @cache
+def tiny_page_encoder() -> str:
+    """A random encoder that averages its patches; what the notebook shows of it is its own business."""
+    vision = {
+        "timm_model_name": "test_convnext",
+        "timm_pool": "avg",
+        "timm_proj": "linear",
+        "image_size": 160,
+    }
+    return str(write_model("clip", Path(mkdtemp()) / "pages", vision=vision))
+
+
+@cache
 def executed(path: Path) -> nbformat.NotebookNode:
     """The notebook with its outputs."""
+    os.environ.setdefault("MMRET_NOTEBOOK_BACKBONE", tiny_page_encoder())
     notebook = nbformat.read(path, as_version=4)
     NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(path.parent)}}).execute()
     return notebook
@@ -75,3 +93,16 @@ def test_the_sliders_of_composed_retrieval_stand_beside_map_and_ranking() -> Non
     assert sum("data:image/" in text and "query " in text for text in texts) == 1
     assert sum("<svg" in text and "here: " in text for text in texts) == 1
     assert sum(state.get("_model_name") == "FloatSliderModel" for state in states) == 3
+
+
+@pytest.mark.notebooks
+def test_documents_are_found_by_their_words_and_explained() -> None:
+    outputs = shown(FOLDER / "document_screenshots.ipynb")
+    words = pages(outputs)[0]
+    assert words.index("sales.pdf  page 3 (#2)") < words.index("notes.pdf  page 2 (#1)")
+    text = "".join(output.get("text", "") for output in outputs)
+    assert "5 added" in text
+    score, mean = re.search(r"score (\S+), exact\)\nmean of the map: (\S+)", text).groups()  # type: ignore[union-attr]
+    assert score == mean
+    assert any("image/png" in output.get("data", {}) for output in outputs)
+    assert "changed=2" in str(outputs[-1]["data"])

@@ -4,6 +4,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import NamedTuple, Self
 
 import torch
@@ -39,6 +40,19 @@ class TokenVectors(NamedTuple):
 
 Features = Tensor | TokenVectors
 """What a backbone gives for B inputs: one vector each, [B, D], or several (where `spec.multi_vector`)."""
+
+
+class PatchFeatures(NamedTuple):
+    """What a page's features are made of, place by place.
+
+    `vectors` float32 [h, w, D] lie as their patches do, from the top left of what the model sees. `whole` are the
+    page's features as `encode_documents` gives them. Where `exact` is true, the un-normalised [D] of one vector a page
+    is the mean of `vectors` over all patches, and of several vectors a page `vectors` are those of its patches.
+    """
+
+    vectors: Tensor
+    whole: Features
+    exact: bool
 
 
 def single(features: Features, name: str) -> Tensor:
@@ -95,6 +109,12 @@ class Backbone(nn.Module, ABC):
         """Raise `InputError` unless `name` is a preprocessing for backbones of this kind."""
         parse_name(name)
 
+    @classmethod
+    def with_preprocess(cls, spec: BackboneSpec, name: str) -> BackboneSpec:
+        """Return the spec of the same model with another preprocessing; raises `InputError`."""
+        cls.check_preprocess(name)
+        return replace(spec, preprocess=name)
+
     @abstractmethod
     def encode_images(self, pixels: Tensor) -> Tensor:
         """Return the features float32 [B, D] of preprocessed images [B, 3, H, W]."""
@@ -106,6 +126,13 @@ class Backbone(nn.Module, ABC):
         assert isinstance(normalised, Tensor)
         return self.encode_images(normalised)
 
+    def encode_patches(self, pixels: Tensor) -> PatchFeatures:
+        """Return what the features of one image are made of; `pixels` uint8 [3, H, W] as `transform.pixels` gives them.
+
+        Raises `InputError` where a model does not say.
+        """
+        raise InputError(f"{self.spec.name} does not say which part of a page its vector comes from.")
+
     def tokenize(self, texts: Sequence[str]) -> Tensor:
         """Return the texts' token ids, int64 [B, L], padded; over-long texts are cut with a warning."""
         raise self._no_text()
@@ -113,6 +140,10 @@ class Backbone(nn.Module, ABC):
     def encode_text(self, tokens: Tensor) -> Tensor:
         """Return the features float32 [B, D] of token ids int64 [B, L]."""
         raise self._no_text()
+
+    def query_tokens(self, text: str) -> list[str]:
+        """Return the tokens of a query as people read them, where each has a vector of its own; else none."""
+        return []
 
     def encode_queries(self, tokens: Tensor) -> Features:
         """Return the features of token ids int64 [B, L]."""

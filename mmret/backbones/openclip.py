@@ -13,20 +13,27 @@ from open_clip.tokenizer import SimpleTokenizer
 from torch import Tensor
 
 from mmret.backbones import openclip_specs
-from mmret.backbones.base import Backbone, PromptTokens
+from mmret.backbones.base import Backbone, PatchFeatures, PromptTokens
 from mmret.backbones.checkpoints import find_weights, reading
+from mmret.backbones.crops import parse_crops
 from mmret.backbones.injection import pseudo_words
+from mmret.backbones.openclip_patches import patch_vectors
 from mmret.backbones.openclip_specs import LOCAL, UNTRAINED, model_config, published_spec
 from mmret.backbones.openclip_tokens import prompt_tokenizer
 from mmret.backbones.precision import torch_dtype
 from mmret.backbones.prompt import Prompt
 from mmret.backbones.shortening import shortened
-from mmret.backbones.spec import BackboneSpec
+from mmret.backbones.spec import TOKENS, BackboneSpec
 from mmret.backbones.tokens import PromptTokenizer
 from mmret.errors import InputError
 
 BYTE_PAIRS = "bpe_vocabulary.txt.gz"
 """A local folder's own byte-pair vocabulary, in the format of CLIP's; without it open_clip chooses."""
+
+CROPPED = "open_clip_crops"
+"""The loader of models whose preprocessing divides an image into crops."""
+
+_NEAR = 0.05  # half precision rounds; another pooling is far off
 
 
 class OpenClipBackbone(Backbone):
@@ -56,11 +63,43 @@ class OpenClipBackbone(Backbone):
             spec = replace(spec, revision=published_spec(spec.architecture, spec.weights).revision)
         return cls(spec, model, precision).to(device).freeze()
 
+    @classmethod
+    def check_preprocess(cls, name: str) -> None:
+        """Raise `InputError` unless `name` is a preprocessing of one square, or of crops."""
+        if parse_crops(name) is None:
+            super().check_preprocess(name)
+
+    @classmethod
+    def with_preprocess(cls, spec: BackboneSpec, name: str) -> BackboneSpec:
+        """Return the spec with another preprocessing; for crops that of a `CroppedBackbone`."""
+        changed, crops = super().with_preprocess(spec, name), parse_crops(name)
+        if crops is None:
+            return changed
+        return replace(changed, loader=CROPPED, pooling=TOKENS if crops.each else changed.pooling)
+
     def encode_images(self, pixels: Tensor) -> Tensor:
         """Return float32 [B, D], un-normalised, of pixels [B, 3, H, W]."""
         weight = next(self.model.visual.parameters())
         features: Tensor = self.model.encode_image(pixels.to(weight.device, weight.dtype), normalize=False)
         return features.float()
+
+    def encode_patches(self, pixels: Tensor) -> PatchFeatures:
+        """Return what the vector of one image is made of: see `openclip_patches`."""
+        normalised = self.transform.normalise(pixels[None].to(self.device))
+        assert isinstance(normalised, Tensor)
+        return self.patches_of_square(normalised)
+
+    def patches_of_square(self, pixels: Tensor) -> PatchFeatures:
+        """Return the same of normalised pixels float32 [1, 3, H, W]."""
+        weight = next(self.model.visual.parameters())
+        vectors, exact = patch_vectors(self.model.visual, pixels.to(weight.device, weight.dtype))
+        whole = OpenClipBackbone.encode_images(self, pixels)
+        # Towers of timm are of many kinds: what is called exact here is so, or is not given at all.
+        if exact and (vectors.mean(dim=(0, 1)) - whole[0]).norm() > _NEAR * whole.norm():
+            raise InputError(
+                f"{self.spec.name} pools its patches in a way of its own, which is not known here."
+            )
+        return PatchFeatures(vectors, whole, exact)
 
     def tokenize(self, texts: Sequence[str]) -> Tensor:
         """Return int64 [B, L]; texts that are too long are cut, with one warning that counts them."""

@@ -9,7 +9,8 @@
 | `letterbox` | longer side to the input size, black bars | open_clip's "longest" |
 
 Sizes are in pixels. A transform is a frozen value: it can be compared, printed and sent to a worker process. What
-vision-language models do with whole pages is in `resizing.py`. `own` stands for whatever the backbone's own is.
+vision-language models do with whole pages is in `resizing.py`, pages in several crops are in `crops.py`. `own` stands
+for whatever the backbone's own is.
 """
 
 import math
@@ -35,6 +36,9 @@ OWN = "own"
 Pixels = Tensor | Sequence[Tensor]
 """A batch of images: [B, 3, H, W] where all have one size, else B tensors [3, H, W]."""
 
+Box = tuple[float, float, float, float]
+"""Left, top, right and bottom in pixels of an image; it may reach beyond the image."""
+
 
 class ImageTransform(Protocol):
     """From an image to what a backbone encodes, in two halves; a value that is sent to worker processes."""
@@ -50,6 +54,9 @@ class ImageTransform(Protocol):
 
     def normalise(self, pixels: Pixels, /) -> Pixels:
         """Return the arithmetic's half of a batch, on its device."""
+
+    def region(self, width: int, height: int, /) -> Box:
+        """Return what the model sees of an image of so many pixels, to within a pixel."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +80,12 @@ class Preprocess:
         pixels: Tensor = functional.pil_to_tensor(square.convert("RGB"))
         return pixels
 
+    def resized(self, image: Image.Image, width: int, height: int) -> Tensor:
+        """Return the image at another size, proportions lost, uint8 [3, height, width], by the same interpolation."""
+        scaled = functional.resize(image.convert("RGB"), [height, width], _INTERPOLATIONS[self.interpolation])
+        pixels: Tensor = functional.pil_to_tensor(scaled)
+        return pixels
+
     def stack(self, images: Sequence[Tensor]) -> Tensor:
         """Return images of one size as one tensor [B, 3, size, size]."""
         return torch.stack(list(images))
@@ -83,6 +96,18 @@ class Preprocess:
         unit = stacked.to(torch.float32).div_(255)
         normalised: Tensor = functional.normalize(unit, list(self.mean), list(self.std), inplace=True)
         return normalised
+
+    def region(self, width: int, height: int) -> Box:
+        """Return what the model sees of an image of so many pixels; bars of a letterbox lie beyond the image."""
+        family, number = parse_name(self.name)
+        short, long = sorted((width, height))
+        if family == "squash":
+            return 0, 0, width, height
+        if family == "center-crop":
+            side = short * self.size / math.floor(self.size / number)
+        else:
+            side = max(short, long / number) if family == "target-pad" else long
+        return centred(width, height, side, side)
 
 
 def build_transform(
@@ -100,6 +125,12 @@ def build_transform(
     if interpolation not in _INTERPOLATIONS:
         raise InputError(f"unknown interpolation {interpolation!r}: use one of {', '.join(_INTERPOLATIONS)}.")
     return Preprocess(name, size, mean, std, interpolation)
+
+
+def centred(width: float, height: float, inner_width: float, inner_height: float) -> Box:
+    """Return the box of a size in the middle of an image; where it is larger, it reaches beyond on both sides."""
+    left, top = (width - inner_width) / 2, (height - inner_height) / 2
+    return left, top, left + inner_width, top + inner_height
 
 
 def parse_name(name: str) -> tuple[str, float]:

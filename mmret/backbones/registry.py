@@ -15,7 +15,6 @@
 The modules that build models are imported when one of their names is asked for.
 """
 
-from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
@@ -30,6 +29,7 @@ MINIATURES = ("miniature-clip", "miniature-pages")
 
 _LOADERS = {
     "open_clip": ("mmret.backbones.openclip", "OpenClipBackbone"),
+    "open_clip_crops": ("mmret.backbones.openclip_crops", "CroppedBackbone"),
     "timm": ("mmret.backbones.timm_images", "TimmBackbone"),
     "miniature": ("mmret.backbones.miniature", "MiniatureBackbone"),
     "vlm": ("mmret.backbones.vlm_pages", "VlmBackbone"),
@@ -62,8 +62,7 @@ def with_preprocess(spec: BackboneSpec, preprocess: str) -> BackboneSpec:
     """Return a spec with another preprocessing, by name ("own": the same); raises `InputError` for none of its kind."""
     if preprocess == OWN:
         return spec
-    _loader(spec.loader).check_preprocess(preprocess)
-    return replace(spec, preprocess=preprocess)
+    return _loader(spec.loader).with_preprocess(spec, preprocess)
 
 
 def transform_of(spec: BackboneSpec) -> ImageTransform:

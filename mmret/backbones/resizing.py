@@ -22,7 +22,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms import functional
 
-from mmret.backbones.preprocess import Pixels
+from mmret.backbones.preprocess import Box, Pixels, centred
 from mmret.errors import InputError
 
 _NAME = re.compile(
@@ -66,6 +66,11 @@ class PageTransform:
     def normalise(self, pixels: Pixels) -> Pixels:
         """Return the pages as they are: the model's processor normalises them."""
         return pixels
+
+    def region(self, width: int, height: int) -> Box:
+        """Return what the model sees of a page of so many pixels: all of it, and the white sheet around it."""
+        inner, outer = self.sizes(width, height)
+        return centred(width, height, outer[0] * width / inner[0], outer[1] * height / inner[1])
 
     def sizes(self, width: int, height: int) -> tuple[tuple[int, int], tuple[int, int]]:
         """Return the size (W, H) that a page is scaled to, and the size of the white sheet around it."""

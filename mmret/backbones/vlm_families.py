@@ -8,7 +8,7 @@ add a generation prompt differs between public implementations. What is written 
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 from mmret.errors import InputError
 
@@ -54,6 +54,7 @@ class Family:
         nested: Whether the processor takes a list of images for every text.
         image_options: Further arguments of the image processor.
         processor: transformers' class to use instead of the checkpoint's own.
+        grid: How the tokens of a page lie on it (`vlm_grids.py`): "merged", "square", "tiles"; "" if that is not known.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Family:
     nested: bool = False
     image_options: Mapping[str, Any] = field(default_factory=dict)
     processor: str = ""
+    grid: Literal["merged", "square", "tiles", ""] = ""
 
 
 def _qwen(name: str, resizing: str, **rest: Any) -> Family:
@@ -81,7 +83,7 @@ def _qwen(name: str, resizing: str, **rest: Any) -> Family:
     image = "<|vision_start|><|image_pad|><|vision_end|>"
     # Pages come resized; resizing them again would undo a dummy image that is smaller than the processor's least.
     options = {"do_resize": False}
-    return Family(name, image, recipe, None, marks_images=True, image_options=options, **rest)
+    return Family(name, image, recipe, None, marks_images=True, image_options=options, grid="merged", **rest)
 
 
 _CLIP: dict[str, Any] = {
@@ -102,6 +104,7 @@ IDEFICS3 = Family(
     ),
     nested=True,
     image_options={"return_row_col_info": True},
+    grid="tiles",
 )
 
 SMOLVLM = replace(IDEFICS3, name="smolvlm", processor="Idefics3Processor")
@@ -119,6 +122,7 @@ PALIGEMMA = Family(
     ),
     positions=1,
     two_way=True,
+    grid="square",
 )
 
 PHI4 = Family(

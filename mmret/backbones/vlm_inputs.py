@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from mmret.backbones.vlm_families import Family
+from mmret.backbones.vlm_grids import token_places
 
 NONE = -1
 """What stands in a matrix of ids where a row has no token: unlike a pad token it cannot be part of a prompt."""
@@ -35,6 +36,14 @@ class Inputs:
         images = self._images(pages)
         texts = [self._expanded(self._written(prompt), images, row) for row in range(len(pages))]
         return {**self._of_padded(self._tokens(texts)), **self._for_model(images)}
+
+    def places(self, page: Tensor, count: int) -> Tensor:
+        """Return int64 [h, w]: which of the `count` image tokens of a page uint8 [3, H, W] lies where on it.
+
+        Raises `InputError` where that is not known.
+        """
+        merge = getattr(self.processor.image_processor, "merge_size", 1)
+        return token_places(self.family.grid, self._images([page]), count, merge)
 
     def ids(self, prompt: str, texts: Sequence[str]) -> Tensor:
         """Return the ids int64 [B, L] of texts in the prompt, on the left, then `NONE`."""

@@ -9,14 +9,15 @@ from torch import Tensor
 
 from mmret.backbones import vlm_specs
 from mmret.backbones.adapters import AdapterSettings, adapter_parameters, add_adapter
-from mmret.backbones.base import Backbone, Features, TokenVectors, single
-from mmret.backbones.pooling import Pooling
+from mmret.backbones.base import Backbone, Features, PatchFeatures, TokenVectors, single
+from mmret.backbones.pooling import Pooling, token_vectors
 from mmret.backbones.preprocess import ImageTransform, Pixels
 from mmret.backbones.resizing import PageTransform, parse_resizing
-from mmret.backbones.spec import BackboneSpec
+from mmret.backbones.spec import TOKENS, BackboneSpec
 from mmret.backbones.vlm_inputs import NONE, Inputs
 from mmret.backbones.vlm_loading import Parts, load_parts
 from mmret.backbones.vlm_specs import VlmSpec
+from mmret.errors import InputError
 
 _TEXTS_AT_ONCE = 32
 
@@ -71,6 +72,28 @@ class VlmBackbone(Backbone):
         if self._straddles(inputs["attention_mask"]):
             return joined([self.encode_documents([page]) for page in pages])
         return self._pooled(inputs, "document")
+
+    def encode_patches(self, pixels: Tensor) -> PatchFeatures:
+        """Return the token vectors of one page uint8 [3, H, W], as they lie on it, before any clustering.
+
+        Raises `InputError` unless the pooling keeps tokens, and for families whose tokens do not lie on a grid.
+        """
+        if self.pooling.family != TOKENS:
+            raise InputError(
+                f"{self.spec.name} makes one vector of a page by {self.spec.pooling} pooling, which says nothing about "
+                "its parts: ask for pooling=tokens."
+            )
+        page = pixels.to(self.device)
+        inputs = self.inputs.of_images(self.prompts["document"], [page])
+        whole = token_vectors(self.states(inputs), inputs["attention_mask"].bool(), self.spec.width)
+        image = inputs["input_ids"][0] == self.inputs.image_id
+        places = self.inputs.places(page, int(image.sum())).to(self.device)
+        return PatchFeatures(whole.vectors[image][places], whole, exact=self.pooling.factor == 1)
+
+    def query_tokens(self, text: str) -> list[str]:
+        """Return the tokens of a prompted query, as people read them: one for each of its vectors."""
+        ids = self.tokenize([text])[0].tolist()
+        return [self.inputs.tokenizer.decode([id]) for id in ids]
 
     def tokenize(self, texts: Sequence[str]) -> Tensor:
         """Return the prompted queries' ids, int64 [B, L], padded by −1; nothing is cut."""

@@ -30,7 +30,7 @@ def build_parser() -> argparse.ArgumentParser:
     ocr.add_argument("--out", type=Path, help="the JSON-lines file to write (ocr.jsonl in the folder)")
     ocr.add_argument("--languages", default="eng", help="of the pages, such as deu+eng (%(default)s)")
     ocr.add_argument("--layout", type=int, default=3, help="page segmentation mode (%(default)s)")
-    _add_workers(ocr)
+    add_workers(ocr)
     outlines = commands.add_parser("outlines", help="the outlines of PDFs to (title, page) pairs")
     _add_documents(outlines, "the JSON-lines file to write")
     return parser
@@ -56,12 +56,18 @@ def _add_documents(parser: argparse.ArgumentParser, out: str) -> None:
     parser.add_argument(
         "--files", type=Path, help="a list of files below the folder, one a line, to take instead of all"
     )
+    add_passwords(parser)
+    add_workers(parser)
+
+
+def add_passwords(parser: argparse._ActionsContainer) -> None:
+    """Add the options that `passwords_of` reads."""
     parser.add_argument("--password", help="of encrypted PDFs (others see it in the list of processes)")
     parser.add_argument("--passwords", type=Path, help='JSON lines {"file": …, "password": …}')
-    _add_workers(parser)
 
 
-def _add_workers(parser: argparse.ArgumentParser) -> None:
+def add_workers(parser: argparse._ActionsContainer) -> None:
+    """Add the option of how many processes work."""
     parser.add_argument("--workers", type=int, help="processes (one a core; 0: none beside this one)")
 
 
@@ -88,7 +94,8 @@ def _listing(options: argparse.Namespace, **kinds: Sequence[str]) -> Listing:
     return list_documents(options.documents, only=named, **kinds)  # type: ignore[arg-type]
 
 
-def _passwords(options: argparse.Namespace) -> Passwords:
+def passwords_of(options: argparse.Namespace) -> Passwords:
+    """The passwords that a command's options name; raises `InputError` for a file that holds none."""
     if options.passwords is not None:
         return Passwords.read(options.passwords, options.password)
     return Passwords(options.password)
@@ -106,7 +113,7 @@ def _render(options: argparse.Namespace) -> Sequence[Failure]:
         options.quality,
         options.max_pixels,
     )
-    passwords = _passwords(options)
+    passwords = passwords_of(options)
     outcome = render_documents(
         _listing(options), options.out, settings, passwords=passwords, workers=options.workers
     )
@@ -117,7 +124,7 @@ def _text(options: argparse.Namespace) -> Sequence[Failure]:
     from mmret.pages.text import extract_text, failures_path
 
     listing = _listing(options, kinds=["pdf"])
-    outcome = extract_text(listing, options.out, passwords=_passwords(options), workers=options.workers)
+    outcome = extract_text(listing, options.out, passwords=passwords_of(options), workers=options.workers)
     return _told(outcome, "pages read", options.out, failures_path(options.out))
 
 
@@ -136,7 +143,7 @@ def _outlines(options: argparse.Namespace) -> Sequence[Failure]:
     from mmret.pages.outlines import outline_pairs, write_pairs
 
     listing = _listing(options, kinds=["pdf"])
-    pairs = outline_pairs(listing, passwords=_passwords(options), workers=options.workers)
+    pairs = outline_pairs(listing, passwords=passwords_of(options), workers=options.workers)
     write_pairs(options.out, pairs)
     print(f"{len(pairs.records):,} queries of {pairs.entries:,} outline entries: {options.out}")
     return pairs.failures

@@ -118,7 +118,7 @@ class DocumentPages:
         return f"{file_stamp(self.root / document.file)} {self._made_by[document.kind]}"
 
     def read(self, id: str) -> Image.Image:
-        """Draw the page, RGB, or return its kept image (not to be changed); raises `InputError`."""
+        """Draw the page, RGB, or return its kept image (not to be changed); raises `PageError`."""
         with pdf.LOCK:
             if self._process != os.getpid():  # forked: open files of the parent are left alone
                 self._forget()
@@ -136,7 +136,7 @@ class DocumentPages:
                 raise drawn
             return drawn
         except PageError as error:
-            raise InputError(f"the page {id} cannot be drawn: {error}.") from error
+            raise PageError(error.cause, f"the page {id} cannot be drawn: {error}.") from error
 
     def _document(self, id: str) -> Document:
         file, _ = split_page_id(id)

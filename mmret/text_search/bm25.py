@@ -1,5 +1,6 @@
 """BM25 over any texts, with exact ties: the baseline that page images have to beat."""
 
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -56,6 +57,7 @@ class BM25:
             import bm25s
         except ImportError:
             raise InputError("BM25 needs bm25s: pip install 'mmret[text]'.") from None
+        logging.getLogger("bm25s").setLevel(logging.WARNING)  # it tells every step, once anything logs
         vocabulary: dict[str, int] = {}
         ids: list[str] = []
         documents: list[NDArray[np.int32]] = []

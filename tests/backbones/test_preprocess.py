@@ -105,3 +105,26 @@ def test_an_unknown_interpolation_is_refused():
 def test_an_endless_strip_is_refused_before_it_fills_the_memory(name):
     with pytest.raises(InputError, match="60000 × 1 pixels is too long"):
         build_transform(name, 224, MEAN, STD)(Image.new("RGB", (60_000, 1)))
+
+
+def ramp(width: int, height: int) -> Image.Image:
+    """Red rises from left to right, green from top to bottom; blue is full, where bars are black."""
+    across, down = np.meshgrid((np.arange(width) + 0.5) / width, (np.arange(height) + 0.5) / height)
+    pixels = np.stack([across * 255, down * 255, np.full_like(across, 255)], axis=-1)
+    return Image.fromarray(pixels.round().astype(np.uint8))
+
+
+@pytest.mark.parametrize("name", ["squash", "letterbox", "center-crop", "center-crop-0.8", "target-pad-1.25"])
+@pytest.mark.parametrize("size", [(300, 200), (120, 400), (250, 250)])
+def test_the_region_is_what_the_model_sees(name: str, size: tuple[int, int]) -> None:
+    transform = build_transform(name, 64, (0, 0, 0), (1, 1, 1))
+    left, top, right, bottom = transform.region(*size)
+    red, green, blue = transform.pixels(ramp(*size)).numpy().astype(float)
+    steps = (np.arange(64) + 0.5) / 64
+    page = blue > 250  # and no bar; next to one, the colours of both are mixed
+    seen = page & np.all([np.roll(page, step, axis) for step in (-2, 2) for axis in (0, 1)], axis=0)
+    across, down = np.meshgrid(left + steps * (right - left), top + steps * (bottom - top))
+    pixel = max(right - left, bottom - top) / 64
+    assert seen.sum() > 500
+    assert np.abs(red / 255 * size[0] - across)[seen].max() < pixel + size[0] / 255
+    assert np.abs(green / 255 * size[1] - down)[seen].max() < pixel + size[1] / 255

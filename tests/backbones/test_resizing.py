@@ -55,3 +55,16 @@ def test_bad_names_and_pages_are_refused() -> None:
             PageTransform(name).sizes(10, 10)
     with pytest.raises(InputError, match="too long and thin"):
         outer("smart-28-4-1280", 5000, 10)
+
+
+@pytest.mark.parametrize(("name", "region"), [
+    ("square-448", (0, 0, 400, 100)),
+    ("crops-2x2", (0, 0, 400, 100)),
+    ("native", (0, 0, 400, 100)),
+    # Four tiles side by side, the page as wide as these and a tile high.
+    ("hd-4", (0, 0, 400, 100)),
+    # Three side by side: the page is 1008 × 252 on a sheet of 1008 × 336, with 42 of white above and below.
+    ("hd-3", (0, -50 / 3, 400, 100 + 50 / 3)),
+])  # fmt: skip
+def test_the_region_is_the_page_with_its_white_bars(name: str, region: tuple[float, ...]) -> None:
+    assert PageTransform(name).region(400, 100) == pytest.approx(region)

@@ -167,10 +167,13 @@ _TRANSFORMERS = {
 }  # fmt: skip
 
 
-def write_model(kind: str, folder: Path, seed: int = 0) -> Path:
-    """Write a folder as open_clip would for a hub: description, tokenizer, random weights."""
+def write_model(kind: str, folder: Path, seed: int = 0, vision: dict[str, Any] | None = None) -> Path:
+    """Write a folder as open_clip would for a hub: description, tokenizer, random weights.
+
+    `vision` is an image tower to take in place of the smallest.
+    """
     folder.mkdir(parents=True)
-    described = {"embed_dim": 16, "vision_cfg": VISION, **CONFIGS[kind]}
+    described = {"embed_dim": 16, "vision_cfg": vision or VISION, **CONFIGS[kind]}
     description = {"model_cfg": described, "preprocess_cfg": {"mean": [0.5] * 3, "std": [0.25] * 3}}
     (folder / CONFIG).write_text(json.dumps(description))
     if kind in TOKENIZERS:

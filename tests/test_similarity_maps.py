@@ -1,0 +1,126 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mmret.backbones import load_backbone
+from mmret.backbones.base import Backbone
+from mmret.embedding import embed_documents, embed_queries
+from mmret.errors import InputError
+from mmret.retrieval.multi_vectors import MultiVectors
+from mmret.similarity_maps import cover, similarity_map
+from tests.backbones.tiny_models import VISION, write_model
+from tests.backbones.tiny_pages import FAMILIES
+
+
+def noise(width: int = 48, height: int = 64) -> Image.Image:
+    pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return Image.fromarray(pixels)
+
+
+class _One:
+    """An `ImageSource` of one page."""
+
+    def __init__(self, page: Image.Image) -> None:
+        self._page = page
+
+    ids = ("page",)
+
+    def read(self, id: str) -> Image.Image:
+        return self._page
+
+    def stamp(self, id: str) -> str:
+        return ""
+
+
+def clip(folder: Path, pool: str, preprocess: str = "squash") -> Backbone:
+    vision = {**VISION, "patch_size": 8, "pool_type": pool}
+    return load_backbone(str(write_model("clip", folder / pool, vision=vision)), preprocess=preprocess)
+
+
+def test_the_mean_of_a_map_is_the_score_of_the_search(tmp_path: Path) -> None:
+    backbone, page = clip(tmp_path, "avg"), noise()
+    found = similarity_map(backbone, "a red dog", page)
+    query = np.asarray(embed_queries(backbone, ["a red dog"]))[0]
+    vector = np.asarray(embed_documents(backbone, _One(page), progress=False))[0]
+    cosine = query @ vector / np.linalg.norm(query) / np.linalg.norm(vector)
+    assert found.exact
+    assert found.values.shape == (4, 4)
+    assert found.score == pytest.approx(cosine, abs=1e-5)
+    assert found.values.mean() == pytest.approx(cosine, abs=1e-5)
+    assert found.by_token is None
+
+
+def test_a_class_token_s_map_is_of_cosines(tmp_path: Path) -> None:
+    backbone, page = clip(tmp_path, "tok"), noise()
+    found = similarity_map(backbone, "a red dog", page)
+    assert not found.exact
+    assert np.abs(found.values).max() <= 1
+    assert "approximate" in repr(found)
+    query = np.asarray(embed_queries(backbone, ["a red dog"]))[0]
+    patch = backbone.encode_patches(backbone.transform.pixels(page)).vectors[2, 1].numpy()
+    cosine = query @ patch / np.linalg.norm(query) / np.linalg.norm(patch)
+    assert found.values[2, 1] == pytest.approx(cosine, abs=1e-5)
+
+
+@pytest.mark.parametrize("family", ["colqwen2", "colpali"])
+def test_what_maxsim_counts_adds_up_to_its_score(family: str, tmp_path: Path) -> None:
+    backbone = load_backbone(f"vlm:{FAMILIES[family](tmp_path / family)}")
+    page = noise()
+    found = similarity_map(backbone, "a dog", page)
+    query = embed_queries(backbone, ["a dog"])
+    held = embed_documents(backbone, _One(page), progress=False)
+    assert isinstance(query, MultiVectors)
+    products = query.vectors @ held.take([0]).vectors.T  # type: ignore[union-attr]
+    assert found.score == pytest.approx(float(products.max(axis=1).sum()), abs=1e-4)
+    assert found.by_token is not None
+    assert found.chosen is not None
+    assert len(found.by_token) == len(query.vectors) == len(found.tokens)
+    assert "".join(found.tokens).count("a dog") == 1
+    assert found.values == pytest.approx(found.by_token.sum(axis=0), abs=1e-4)
+    assert float(found.chosen.sum()) + found.elsewhere == pytest.approx(found.score, abs=1e-4)
+
+
+def test_the_cover_lies_where_the_map_is_greatest() -> None:
+    page, values = Image.new("RGB", (80, 40), "white"), np.zeros((2, 4), dtype=np.float32)
+    values[1, 3] = 1
+    covered = np.asarray(cover(page, values, (0, 0, 80, 40))).astype(int)
+    assert covered[35, 75].tolist() == pytest.approx([255, 167.5, 114.8], abs=1)  # .55 of the colour
+    assert covered[5, 5].tolist() == [255, 255, 255]
+    flat = np.asarray(cover(page, np.ones((2, 4), dtype=np.float32), (0, 0, 80, 40)))
+    assert (flat == 255).all()
+
+
+def test_a_letterbox_is_laid_over_the_page_without_its_bars(tmp_path: Path) -> None:
+    page = Image.new("RGB", (40, 80), "white")
+    values = np.zeros((4, 4), dtype=np.float32)
+    values[:, 1] = 1  # the left half of the page: the outer columns are bars
+    region = clip(tmp_path, "avg", "letterbox").transform.region(40, 80)
+    covered = np.asarray(cover(page, values, region))[40, :, 2].astype(int)
+    assert covered[10] < 120
+    assert covered[30] == 255
+
+
+def test_a_centre_crop_covers_the_centre_alone(tmp_path: Path) -> None:
+    page = Image.new("RGB", (40, 80), "white")
+    values = np.zeros((4, 4), dtype=np.float32)
+    values[0] = 1
+    region = clip(tmp_path, "avg", "center-crop").transform.region(40, 80)
+    covered = np.asarray(cover(page, values, region))[:, 20, 2]
+    assert (covered[:20] == 255).all()
+    assert covered[20] < 150
+    assert (covered[40:] == 255).all()
+
+
+def test_a_map_shows_itself(tmp_path: Path) -> None:
+    found = similarity_map(clip(tmp_path, "avg"), "a red dog", noise())
+    assert found._repr_png_().startswith(b"\x89PNG")
+    assert repr(found).startswith("SimilarityMap(4 x 4, score ")
+    assert found.overlay(np.zeros((4, 4), dtype=np.float32)).tobytes() == noise().tobytes()
+
+
+def test_backbones_that_do_not_say_are_refused(tmp_path: Path) -> None:
+    backbone = load_backbone(str(write_model("coca", tmp_path / "coca")))
+    with pytest.raises(InputError, match="CoCa"):
+        similarity_map(backbone, "a dog", noise())
