@@ -8,6 +8,7 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 
+from mmret.backbones.attention import training_attention
 from mmret.backbones.base import Backbone
 from mmret.backbones.page_training import adapter_settings, page_encoder_to_train, save_trained
 from mmret.backbones.preprocess import OWN
@@ -137,6 +138,11 @@ class DocumentScreenshotEmbedding(LightningModule):
         self.log("train/loss", loss.detach(), prog_bar=True, batch_size=len(batch["queries"]))
         return loss
 
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        """As ever, but attention that is computed a second time takes the form of the first."""
+        with training_attention(self.device):
+            super().backward(loss, *args, **kwargs)
+
     def on_validation_epoch_start(self) -> None:
         """Start without features."""
         self._seen = []
@@ -145,14 +151,13 @@ class DocumentScreenshotEmbedding(LightningModule):
         """The loss of one batch, whose features are kept for the recalls."""
         joint = self._joint(batch)
         self._seen.append(joint.cpu())
-        # Every device has the loss of the joint batch: there is nothing left to average over them.
-        self.log("val/loss", self._loss(joint), prog_bar=True, batch_size=len(joint.queries))
+        self.log("val/loss", self._loss(joint), prog_bar=True, sync_dist=True, batch_size=len(joint.queries))
 
     def on_validation_epoch_end(self) -> None:
         """Recalls over all validation pages; every device gets, and logs, the same numbers."""
         found = recalls(self._seen, CUTOFFS)
         self._seen = []
-        self.log_dict({f"val/recall@{k}": value for k, value in found.items()}, prog_bar=True)
+        self.log_dict({f"val/recall@{k}": value for k, value in found.items()}, prog_bar=True, sync_dist=True)
 
     def on_fit_start(self) -> None:
         """Refuse pages that another preprocessing made than the one that is written with the backbone."""
