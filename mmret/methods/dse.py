@@ -4,11 +4,9 @@ from pathlib import Path
 from typing import Any, get_args
 
 import torch
-from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 
-from mmret.backbones.attention import training_attention
 from mmret.backbones.base import Backbone
 from mmret.backbones.page_training import adapter_settings, page_encoder_to_train, save_trained
 from mmret.backbones.preprocess import OWN
@@ -20,13 +18,14 @@ from mmret.methods.joint_batch import JointBatch, join
 from mmret.methods.page_features import encode, page_chunks, query_chunks
 from mmret.methods.page_recall import recalls
 from mmret.methods.random_state import random_state_of
+from mmret.methods.recomputing import RecomputingModule
 from mmret.methods.schedules import Schedule, by_step, decay_groups, warmed_up
 from mmret.methods.sharding import shard, whole
 
 CUTOFFS = (1, 10)
 
 
-class DocumentScreenshotEmbedding(LightningModule):
+class DocumentScreenshotEmbedding(RecomputingModule):
     """Trains a backbone so that a query lies near the screenshot of the page that answers it.
 
     Batches are `QueryPageBatch`. Each query is to find its own page among all pages of all devices, hard negatives
@@ -137,11 +136,6 @@ class DocumentScreenshotEmbedding(LightningModule):
         loss = self._loss(joint)
         self.log("train/loss", loss.detach(), prog_bar=True, batch_size=len(batch["queries"]))
         return loss
-
-    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
-        """As ever, but attention that is computed a second time takes the form of the first."""
-        with training_attention(self.device):
-            super().backward(loss, *args, **kwargs)
 
     def on_validation_epoch_start(self) -> None:
         """Start without features."""
