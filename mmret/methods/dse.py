@@ -193,11 +193,12 @@ class DocumentScreenshotEmbedding(RecomputingModule):
 
     def _joint(self, batch: QueryPageBatch) -> JointBatch:
         """The batch of all devices, encoded; in chunks where a chunk size is set."""
-        size, sharded = self.hparams["chunk_size"], self.device_mesh is not None
-        learning = self._learning() if size and torch.is_grad_enabled() else None
+        size = self.hparams["chunk_size"]
         queries = query_chunks(self.model, batch["queries"], size or len(batch["queries"]))
         pages = page_chunks(self.model, batch["pages"], size or len(batch["pages"]))
-        return join(self, encode(queries, learning, sharded), encode(pages, learning, sharded), batch)
+        learning = self._learning() if size and torch.is_grad_enabled() else None
+        alone_or_sharded = self.trainer.world_size == 1 or self.device_mesh is not None
+        return join(self, *encode(queries, pages, learning, accumulate=alone_or_sharded), batch)
 
     def _learning(self) -> list[nn.Parameter]:
         return [parameter for parameter in self.model.parameters() if parameter.requires_grad]

@@ -20,6 +20,7 @@ from mmret.backbones.adapters import adapter_parameters
 from mmret.errors import InputError
 from mmret.losses import info_nce
 from mmret.methods import DocumentScreenshotEmbedding
+from mmret.methods.joint_batch import join
 from mmret.methods.page_features import encode, page_chunks, query_chunks
 from tests.backbones.tiny_pages import FAMILIES
 from tests.methods.toy_data import write_backbone
@@ -119,18 +120,20 @@ def gradients(module: DocumentScreenshotEmbedding, loss: Tensor) -> dict[str, Te
     return {name: value.grad.clone() for name, value in module.named_parameters() if value.grad is not None}
 
 
-def chunks_loss(module: DocumentScreenshotEmbedding, batch: Any, size: int, cached: bool) -> Tensor:
+def chunks_loss(
+    module: DocumentScreenshotEmbedding, batch: Any, size: int, cached: bool, accumulate: bool = True
+) -> Tensor:
     """The loss of a batch whose chunks are encoded plainly, in one graph, or with the gradient cache."""
-    from mmret.methods.joint_batch import join
-
     torch.manual_seed(11)
     learning = module._learning() if cached else None
-    queries = encode(query_chunks(module.model, batch["queries"], size), learning)
-    pages = encode(page_chunks(module.model, batch["pages"], size), learning)
-    return module._loss(join(module, queries, pages, batch))
+    chunks = (
+        query_chunks(module.model, batch["queries"], size),
+        page_chunks(module.model, batch["pages"], size),
+    )
+    return module._loss(join(module, *encode(*chunks, learning, accumulate), batch))
 
 
-@pytest.mark.parametrize("size", [1, 4])
+@pytest.mark.parametrize(("size", "accumulate"), [(1, True), (4, False)])
 @pytest.mark.parametrize(
     ("folder", "options"),
     [
@@ -141,14 +144,14 @@ def chunks_loss(module: DocumentScreenshotEmbedding, batch: Any, size: int, cach
     ],
 )
 def test_the_gradient_cache_has_the_plain_gradient_with_dropout(
-    request: pytest.FixtureRequest, folder: str, options: dict[str, Any], size: int
+    request: pytest.FixtureRequest, folder: str, options: dict[str, Any], size: int, accumulate: bool
 ) -> None:
     """The temperature is the paper's: a cache that left it out would have another gradient."""
     module = made(request.getfixturevalue(folder), temperature=0.02, **options)
     batch = batch_of(module, hard=1)
     plain = chunks_loss(module, batch, size, cached=False)
     wanted = gradients(module, plain)
-    cached = chunks_loss(module, batch, size, cached=True)
+    cached = chunks_loss(module, batch, size, cached=True, accumulate=accumulate)
     found = gradients(module, cached)
     assert cached.item() == pytest.approx(plain.item(), rel=1e-6)
     assert found.keys() == wanted.keys() and len(found) > 8
