@@ -123,7 +123,7 @@ def _checkpoint_gradients(backbone: Backbone) -> None:
     parts = [model] if isinstance(model, PreTrainedModel) else list(model.children())
     for part in parts:
         if isinstance(part, PreTrainedModel):
-            enable: Any = part.gradient_checkpointing_enable
+            enable: Any = part.activation_checkpointing_enable
             enable({"use_reentrant": False})
 
 

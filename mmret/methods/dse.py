@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any, get_args
 
 import torch
-from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 
@@ -19,13 +18,14 @@ from mmret.methods.joint_batch import JointBatch, join
 from mmret.methods.page_features import encode, page_chunks, query_chunks
 from mmret.methods.page_recall import recalls
 from mmret.methods.random_state import random_state_of
+from mmret.methods.recomputing import RecomputingModule
 from mmret.methods.schedules import Schedule, by_step, decay_groups, warmed_up
 from mmret.methods.sharding import shard, whole
 
 CUTOFFS = (1, 10)
 
 
-class DocumentScreenshotEmbedding(LightningModule):
+class DocumentScreenshotEmbedding(RecomputingModule):
     """Trains a backbone so that a query lies near the screenshot of the page that answers it.
 
     Batches are `QueryPageBatch`. Each query is to find its own page among all pages of all devices, hard negatives
@@ -145,14 +145,13 @@ class DocumentScreenshotEmbedding(LightningModule):
         """The loss of one batch, whose features are kept for the recalls."""
         joint = self._joint(batch)
         self._seen.append(joint.cpu())
-        # Every device has the loss of the joint batch: there is nothing left to average over them.
-        self.log("val/loss", self._loss(joint), prog_bar=True, batch_size=len(joint.queries))
+        self.log("val/loss", self._loss(joint), prog_bar=True, sync_dist=True, batch_size=len(joint.queries))
 
     def on_validation_epoch_end(self) -> None:
         """Recalls over all validation pages; every device gets, and logs, the same numbers."""
         found = recalls(self._seen, CUTOFFS)
         self._seen = []
-        self.log_dict({f"val/recall@{k}": value for k, value in found.items()}, prog_bar=True)
+        self.log_dict({f"val/recall@{k}": value for k, value in found.items()}, prog_bar=True, sync_dist=True)
 
     def on_fit_start(self) -> None:
         """Refuse pages that another preprocessing made than the one that is written with the backbone."""
@@ -194,11 +193,12 @@ class DocumentScreenshotEmbedding(LightningModule):
 
     def _joint(self, batch: QueryPageBatch) -> JointBatch:
         """The batch of all devices, encoded; in chunks where a chunk size is set."""
-        size, sharded = self.hparams["chunk_size"], self.device_mesh is not None
-        learning = self._learning() if size and torch.is_grad_enabled() else None
+        size = self.hparams["chunk_size"]
         queries = query_chunks(self.model, batch["queries"], size or len(batch["queries"]))
         pages = page_chunks(self.model, batch["pages"], size or len(batch["pages"]))
-        return join(self, encode(queries, learning, sharded), encode(pages, learning, sharded), batch)
+        learning = self._learning() if size and torch.is_grad_enabled() else None
+        alone_or_sharded = self.trainer.world_size == 1 or self.device_mesh is not None
+        return join(self, *encode(queries, pages, learning, accumulate=alone_or_sharded), batch)
 
     def _learning(self) -> list[nn.Parameter]:
         return [parameter for parameter in self.model.parameters() if parameter.requires_grad]

@@ -27,8 +27,9 @@ def cached_features(
     Args:
         chunks: Each encodes its own part, [B, D]; called once here and once more in the backward pass.
         parameters: All that `chunks` use and that learn. A gradient to anything else is lost.
-        accumulate: Let each chunk's backward pass add to `.grad` itself, as sharded parameters (FSDP) need: what puts
-            them together and spreads their gradients hangs on that. Under DDP, which counts gradients, it fails.
+        accumulate: Let each chunk's backward pass add to `.grad` itself. That holds every gradient once, where the sum
+            that is made otherwise stands beside the chunk's. Sharded parameters (FSDP) need it: what puts them
+            together and spreads their gradients hangs on it. DDP, which counts gradients, does not take it.
 
     Raises:
         ValueError: there is no chunk.

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -31,31 +32,45 @@ def page_chunks(backbone: Backbone, pages: Pixels, size: int) -> list[Encode]:
 
 
 def encode(
-    chunks: Sequence[Encode], learning: Sequence[nn.Parameter] | None = None, sharded: bool = False
-) -> Features:
-    """The features of all chunks, in order.
+    queries: Sequence[Encode],
+    pages: Sequence[Encode],
+    learning: Sequence[nn.Parameter] | None = None,
+    accumulate: bool = False,
+) -> tuple[Features, Features]:
+    """The features of all queries and of all pages, in order.
 
-    With `learning`, the parameters that learn, only one chunk's activations are held at a time (`cached_features`);
-    `sharded` says that devices share them (FSDP).
+    With `learning`, the parameters that learn, only one chunk's activations are held at a time; `accumulate` is that of
+    `cached_features`.
     """
-    lengths: dict[int, Tensor] = {}
-    calls = [partial(_vectors, chunk, lengths, place) for place, chunk in enumerate(chunks)]
-    if learning:
-        vectors = cached_features(calls, learning, accumulate=sharded)
-    else:
-        vectors = torch.cat([call() for call in calls])
-    if not lengths:
-        return vectors
-    return TokenVectors(vectors, torch.cat([lengths[place] for place in range(len(chunks))]))
+    chunks, sizes = [*queries, *pages], dict[int, _Size]()
+    calls = [partial(_vectors, chunk, sizes, place) for place, chunk in enumerate(chunks)]
+    whole = cached_features(calls, learning, accumulate) if learning else torch.cat([c() for c in calls])
+    first = sum(sizes[place].rows for place in range(len(queries)))
+    lengths = [sizes[place].lengths for place in range(len(chunks))]
+    return (
+        _features(whole[:first], lengths[: len(queries)]),
+        _features(whole[first:], lengths[len(queries) :]),
+    )
 
 
-def _vectors(chunk: Encode, lengths: dict[int, Tensor], place: int) -> Tensor:
-    """A chunk's vectors as one tensor; how many each input has is noted, where they are several."""
+class _Size(NamedTuple):
+    """How many vectors a chunk has, and how many of them each input, where that is not one."""
+
+    rows: int
+    lengths: Tensor | None
+
+
+def _vectors(chunk: Encode, sizes: dict[int, _Size], place: int) -> Tensor:
+    """A chunk's vectors as one tensor, whose size is noted."""
     features = chunk()
-    if isinstance(features, TokenVectors):
-        lengths[place] = features.lengths
-        return features.vectors
-    return features
+    vectors, lengths = features if isinstance(features, TokenVectors) else (features, None)
+    sizes[place] = _Size(len(vectors), lengths)
+    return vectors
+
+
+def _features(vectors: Tensor, lengths: Sequence[Tensor | None]) -> Features:
+    several = [length for length in lengths if length is not None]
+    return TokenVectors(vectors, torch.cat(several)) if several else vectors
 
 
 def _queries(backbone: Backbone, tokens: Tensor) -> Features:

@@ -7,7 +7,6 @@ from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
-from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
@@ -27,6 +26,7 @@ from mmret.losses import nt_xent
 from mmret.methods.caption_features import CaptionFeatures
 from mmret.methods.gathering import gather_with_gradient, writes_results
 from mmret.methods.gradient_cache import cached_features
+from mmret.methods.recomputing import RecomputingModule
 from mmret.methods.selection import Selection
 
 Noise = Literal["uniform", "rms", "none"]
@@ -39,7 +39,7 @@ FILE = "text_encoder.safetensors"
 UNFINISHED = "text_encoder.unfinished.safetensors"
 
 
-class RTD(LightningModule):
+class RTD(RecomputingModule):
     """Trains the query's text encoder so that "a photo of φ(reference) that CONDITION" means the target's caption.
 
     Batches are `TextTripletBatch`. Backbone and φ are frozen; what learns is a copy of the text tower. With ψ the

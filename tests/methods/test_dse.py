@@ -1,16 +1,67 @@
 import math
+import os
+import socket
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import pytest
 import torch
-from lightning.pytorch import Trainer
+import torch.nn.functional as F
+from lightning.pytorch import LightningDataModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.strategies import ModelParallelStrategy
+from torch import Tensor
 
 from mmret.backbones import load_backbone
+from mmret.backbones.adapters import adapter_parameters
+from mmret.errors import InputError
+from mmret.losses import info_nce
 from mmret.methods import DocumentScreenshotEmbedding
-from tests.methods.toy_pages import ToyPages
+from mmret.methods.joint_batch import join
+from mmret.methods.page_features import encode, page_chunks, query_chunks
+from tests.backbones.tiny_pages import FAMILIES
+from tests.methods.toy_data import write_backbone
+from tests.methods.toy_pages import COLOURS, ToyPages, page_batch
 
 ADAM = partial(torch.optim.AdamW, lr=0.01)
+SGD = partial(torch.optim.SGD, lr=0.5)
+LORA = {"rank": 2, "dropout": 0.5}
+
+
+@pytest.fixture(scope="module")
+def qwen(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(FAMILIES["qwen2_vl"](tmp_path_factory.mktemp("qwen") / "qwen2_vl"))
+
+
+@pytest.fixture(scope="module")
+def dropping(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A tiny CLIP whose image tower drops patches at random."""
+    return str(write_backbone(tmp_path_factory.mktemp("clip") / "clip", patch_dropout=0.5))
+
+
+def made(name: str, **options: Any) -> DocumentScreenshotEmbedding:
+    """A module that stands alone, as in a training on one device."""
+    module = DocumentScreenshotEmbedding(name, **{"optimizer": ADAM, **options})
+    torch.manual_seed(3)
+    module.configure_model()
+    shake_adapter(module)
+    module._trainer = SimpleNamespace(world_size=1)  # type: ignore[assignment]
+    return module
+
+
+def shake_adapter(module: DocumentScreenshotEmbedding) -> None:
+    """A new adapter's second factor is 0, and the first has no gradient then."""
+    generator = torch.Generator().manual_seed(5)
+    for weight in adapter_parameters(module.model):
+        weight.data += 0.1 * torch.randn(weight.shape, generator=generator)
+
+
+def batch_of(module: DocumentScreenshotEmbedding, count: int = 6, **options: Any) -> Any:
+    transform = module.model.transform
+    return page_batch(transform.pixels, transform.stack, range(count), **options)
 
 
 def trainer(out: Path, **options: Any) -> Trainer:
@@ -36,3 +87,324 @@ def test_training_learns_the_pages_and_writes_a_backbone(backbone_folder: Path, 
     assert not torch.allclose(asked, load_backbone(str(backbone_folder)).encode_text(tokens))
     # Half precision on disk.
     assert torch.allclose(asked, module.model.eval().encode_text(tokens), atol=0.02, rtol=0.02)
+
+
+def test_an_adapter_is_trained_alone_and_written_alone(qwen: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    module = DocumentScreenshotEmbedding(qwen, ADAM, adapter=LORA, chunk_size=3)
+    trainer(tmp_path, max_steps=3).fit(module, datamodule=ToyPages(qwen, hard=1))
+    learnt = {name for name, weight in module.named_parameters() if weight.requires_grad}
+    assert learnt and all("lora_" in name for name in learnt)
+    again = load_backbone(f"{qwen}?adapter={tmp_path / 'adapter'}")
+    tokens = again.tokenize(["a red page"])
+    expected = module.model.eval().encode_text(tokens)
+    torch.testing.assert_close(again.encode_text(tokens), expected, rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(load_backbone(qwen).encode_text(tokens), expected, atol=1e-3)
+    assert not (tmp_path / "backbone").exists()
+
+
+def test_a_vision_language_model_is_trained_whole(qwen: str, tmp_path: Path) -> None:
+    module = DocumentScreenshotEmbedding(qwen, ADAM, checkpoint_gradients=True)
+    before = {name: value.clone() for name, value in load_backbone(qwen).named_parameters()}
+    trainer(tmp_path, max_steps=2).fit(module, datamodule=ToyPages(qwen))
+    moved = [not torch.equal(value, before[name]) for name, value in module.model.named_parameters()]
+    assert sum(moved) > 0.9 * len(moved)
+    again = load_backbone(str(tmp_path / "backbone"))
+    tokens = again.tokenize(["a red page"])
+    torch.testing.assert_close(again.encode_text(tokens), module.model.eval().encode_text(tokens))
+
+
+def gradients(module: DocumentScreenshotEmbedding, loss: Tensor) -> dict[str, Tensor]:
+    module.zero_grad()
+    module.backward(loss)
+    return {name: value.grad.clone() for name, value in module.named_parameters() if value.grad is not None}
+
+
+def chunks_loss(
+    module: DocumentScreenshotEmbedding, batch: Any, size: int, cached: bool, accumulate: bool = True
+) -> Tensor:
+    """The loss of a batch whose chunks are encoded plainly, in one graph, or with the gradient cache."""
+    torch.manual_seed(11)
+    learning = module._learning() if cached else None
+    chunks = (
+        query_chunks(module.model, batch["queries"], size),
+        page_chunks(module.model, batch["pages"], size),
+    )
+    return module._loss(join(module, *encode(*chunks, learning, accumulate), batch))
+
+
+@pytest.mark.parametrize(("size", "accumulate"), [(1, True), (4, False)])
+@pytest.mark.parametrize(
+    ("folder", "options"),
+    [
+        ("qwen", {"adapter": LORA}),
+        ("qwen", {"adapter": {**LORA, "dora": True}, "checkpoint_gradients": True}),
+        ("qwen", {"matryoshka": [16, 4]}),
+        ("dropping", {"symmetric": True, "positive_threshold": 0.95}),
+    ],
+)
+def test_the_gradient_cache_has_the_plain_gradient_with_dropout(
+    request: pytest.FixtureRequest, folder: str, options: dict[str, Any], size: int, accumulate: bool
+) -> None:
+    """The temperature is the paper's: a cache that left it out would have another gradient."""
+    module = made(request.getfixturevalue(folder), temperature=0.02, **options)
+    batch = batch_of(module, hard=1)
+    plain = chunks_loss(module, batch, size, cached=False)
+    wanted = gradients(module, plain)
+    cached = chunks_loss(module, batch, size, cached=True, accumulate=accumulate)
+    found = gradients(module, cached)
+    assert cached.item() == pytest.approx(plain.item(), rel=1e-6)
+    assert found.keys() == wanted.keys() and len(found) > 8
+    largest = max(value.abs().max() for value in wanted.values())
+    for name, value in wanted.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-5, atol=1e-5 * float(largest))
+    other = chunks_loss(module.eval(), batch, size, cached=False)  # dropout was on, where there is any
+    assert ("matryoshka" in options) == (abs(other.item() - plain.item()) < 1e-6)
+
+
+def test_late_interaction_trains_with_a_cache_too(qwen: str) -> None:
+    module = made(f"{qwen}?pooling=tokens&width=8", adapter=LORA, temperature=0.1)
+    batch = batch_of(module, hard=1)
+    wanted = gradients(module, chunks_loss(module, batch, 2, cached=False))
+    found = gradients(module, chunks_loss(module, batch, 2, cached=True))
+    for name, value in wanted.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("folder", ["qwen", "backbone_folder"])
+def test_chunks_and_checkpoints_take_the_plain_step(
+    request: pytest.FixtureRequest, folder: str, tmp_path: Path
+) -> None:
+    name, found = str(request.getfixturevalue(folder)), []
+    for options in ({}, {"chunk_size": 3}, {"checkpoint_gradients": True}):
+        torch.manual_seed(0)
+        module = DocumentScreenshotEmbedding(name, partial(torch.optim.SGD, lr=0.01), **options)
+        run = trainer(tmp_path, max_steps=1, limit_val_batches=0)
+        run.fit(module, datamodule=ToyPages(name, hard=1))
+        found.append(module.model.state_dict())
+    for key, value in found[0].items():
+        torch.testing.assert_close(found[1][key], value, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(found[2][key], value, rtol=1e-4, atol=1e-6)
+
+
+def test_the_loss_is_the_paper_s_by_hand(backbone_folder: Path) -> None:
+    module = made(str(backbone_folder), temperature=0.05)
+    batch = batch_of(module, count=3, hard=1)
+    queries = module.model.encode_text(module.model.tokenize(batch["queries"])).double()
+    pages = module.model.encode_documents(batch["pages"]).double()
+    expected = []
+    for row in range(3):
+        cosines = F.cosine_similarity(queries[row][None], pages) / 0.05
+        # The hard negatives of the first two queries are the third's and second's own pages: each stands twice.
+        own = [column for column in range(6) if batch["page_ids"][column] == COLOURS[row]]
+        others = [column for column in range(6) if column not in own]
+        expected.append(-(cosines[row].exp() / (cosines[row].exp() + cosines[others].exp().sum())).log())
+    found = module._loss(module._joint(batch)).item()
+    assert found == pytest.approx(torch.stack(expected).mean().item(), rel=1e-5)
+
+
+def test_pages_that_answer_are_no_negatives(backbone_folder: Path) -> None:
+    left_out = {}
+    for mask in (True, False):
+        module = made(str(backbone_folder), mask_known=mask)
+        joint = module._joint(batch_of(module, count=3, hard=1, also=[2]))
+        left_out[mask] = module._left_out(joint, joint.similarities()).nonzero().tolist()
+    # Columns: red, green, blue; green, blue, white. Red is also answered by blue, green by white.
+    assert left_out == {True: [[0, 2], [0, 4], [1, 3], [1, 5], [2, 4]], False: []}
+
+
+def test_matryoshka_averages_the_widths(backbone_folder: Path) -> None:
+    module = made(str(backbone_folder), matryoshka=[16, 4], matryoshka_weights=[3.0, 1.0])
+    joint = module._joint(batch_of(module))
+    losses = []
+    for width in (16, 4):
+        cosines = F.normalize(joint.queries[:, :width], dim=1) @ F.normalize(joint.pages[:, :width], dim=1).T
+        losses.append(info_nce(cosines, joint.own, 0.02).item())
+    assert losses[0] != pytest.approx(losses[1], rel=1e-3)
+    assert module._loss(joint).item() == pytest.approx(0.75 * losses[0] + 0.25 * losses[1], rel=1e-5)
+
+
+def test_the_symmetric_loss_looks_both_ways(backbone_folder: Path) -> None:
+    module = made(str(backbone_folder), symmetric=True)
+    joint = module._joint(batch_of(module, hard=1))
+    similarities = joint.similarities()
+    there = info_nce(similarities, joint.own, 0.02, joint.known_others)
+    back = info_nce(similarities[:, :6].T, torch.arange(6), 0.02)
+    assert module._loss(joint).item() == pytest.approx(((there + back) / 2).item(), rel=1e-5)
+
+
+def test_mixed_precision_keeps_the_loss_in_float32(backbone_folder: Path, tmp_path: Path) -> None:
+    module, seen = DocumentScreenshotEmbedding(str(backbone_folder), ADAM, chunk_size=2), []
+    module.configure_model()
+    module.model.model.visual.transformer.resblocks[0].mlp[0].register_forward_hook(
+        lambda *passed: seen.append(passed[-1].dtype)
+    )
+    run = trainer(tmp_path, max_steps=1, limit_val_batches=0, precision="bf16-mixed")
+    run.fit(module, datamodule=ToyPages(str(backbone_folder)))
+    assert set(seen) == {torch.bfloat16}
+    with torch.autocast("cpu", torch.bfloat16):
+        joint = module._joint(batch_of(module))
+        assert joint.similarities().dtype == module._loss(joint).dtype == torch.float32
+
+
+def test_frozen_weights_may_be_half_beside_an_adapter(qwen: str, tmp_path: Path) -> None:
+    module = DocumentScreenshotEmbedding(qwen, ADAM, adapter=LORA, frozen_precision="bf16")
+    trainer(tmp_path, max_steps=1).fit(module, datamodule=ToyPages(qwen))
+    dtypes = {(weight.requires_grad, weight.dtype) for weight in module.model.parameters()}
+    assert dtypes == {(True, torch.float32), (False, torch.bfloat16)}
+
+
+class Stopped(DocumentScreenshotEmbedding):
+    """Stopped in its third step."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        if self.global_step == 2:
+            raise RuntimeError("stopped")
+        return super().training_step(batch, batch_idx)
+
+
+def test_a_resumed_training_ends_as_an_unbroken_one_with_dropout(qwen: str, tmp_path: Path) -> None:
+    def run(kind: type[DocumentScreenshotEmbedding], out: str, checkpoint: Path | None = None) -> Any:
+        torch.manual_seed(1)
+        module = kind(qwen, ADAM, adapter=LORA, chunk_size=2)
+        saving = ModelCheckpoint(tmp_path / out, every_n_train_steps=1, save_top_k=-1, filename="{step}")
+        fit = trainer(tmp_path / out, max_steps=4, enable_checkpointing=True, callbacks=[saving])
+        fit.fit(module, datamodule=ToyPages(qwen), ckpt_path=checkpoint)
+        return module.model.state_dict()
+
+    whole = run(DocumentScreenshotEmbedding, "whole")
+    with pytest.raises(RuntimeError, match="stopped"):
+        run(Stopped, "stopped")
+    assert not (tmp_path / "stopped" / "adapter").exists()
+    stopped = tmp_path / "stopped" / "step=2.ckpt"
+    resumed = run(DocumentScreenshotEmbedding, "resumed", stopped)
+    for name, value in whole.items():
+        assert torch.equal(resumed[name], value), name
+    held = torch.load(stopped, weights_only=False)["state_dict"]
+    assert held and all("lora_" in name for name in held)
+
+
+def one_step(
+    name: str, out: Path, devices: int, hard: int, **options: Any
+) -> tuple[dict[str, Tensor], float]:
+    torch.manual_seed(0)
+    module = DocumentScreenshotEmbedding(name, SGD, temperature=0.2, **options)
+    module.configure_model()  # here, so that the spawned processes hand their weights back to it
+    shake_adapter(module)
+    data = ToyPages(name, batch_size=8 // devices, hard=hard, also=[3])
+    run = trainer(
+        out, max_steps=1, limit_val_batches=0, devices=devices,
+        strategy="ddp_spawn_find_unused_parameters_true" if devices > 1 else "auto",
+    )  # fmt: skip
+    run.fit(module, datamodule=data)
+    return module.state_dict(), run.callback_metrics["train/loss"].item()
+
+
+@pytest.mark.multiprocess
+@pytest.mark.parametrize(
+    ("folder", "tail", "hard", "options"),
+    [
+        ("backbone_folder", "", 1, {"symmetric": True, "positive_threshold": 0.9}),
+        ("backbone_folder", "", 0, {"chunk_size": 3}),
+        ("qwen", "?pooling=tokens", 1, {"adapter": {**LORA, "dropout": 0.0}, "chunk_size": 3}),
+    ],
+)
+def test_two_devices_take_the_step_of_one_with_the_whole_batch(
+    request: pytest.FixtureRequest, tmp_path: Path, folder: str, tail: str, hard: int, options: dict[str, Any]
+) -> None:
+    """Pages of both devices are negatives, less those known to answer: the step is the undivided batch's."""
+    name = f"{request.getfixturevalue(folder)}{tail}"
+    alone, loss_alone = one_step(name, tmp_path / "alone", 1, hard, **options)
+    together, loss_together = one_step(name, tmp_path / "together", 2, hard, **options)
+    assert loss_together == pytest.approx(loss_alone, rel=1e-5)
+    before = made(name, **options).state_dict()
+    assert sum(not torch.equal(value, before[key]) for key, value in alone.items()) > 8
+    for key, value in alone.items():
+        torch.testing.assert_close(together[key], value, rtol=1e-4, atol=1e-6)
+
+
+def sharded_step(rank: int, name: str, port: int, out: Path, options: dict[str, Any]) -> None:
+    """One process of two."""
+    os.environ |= {"LOCAL_RANK": str(rank), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    torch.manual_seed(0)
+    module = DocumentScreenshotEmbedding(name, SGD, temperature=0.2, **options)
+    strategy = ModelParallelStrategy(data_parallel_size=2, tensor_parallel_size=1)
+    run = trainer(out, max_steps=1, devices=2, strategy=strategy)
+    run.fit(module, datamodule=ToyPages(name, batch_size=4, hard=1))
+
+
+@pytest.mark.multiprocess
+@pytest.mark.parametrize("options", [{}, {"chunk_size": 3, "checkpoint_gradients": True}])
+def test_sharded_weights_take_the_plain_step_and_are_written_whole(
+    qwen: str, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    torch.manual_seed(0)
+    module = DocumentScreenshotEmbedding(qwen, SGD, temperature=0.2)
+    run = trainer(tmp_path / "alone", max_steps=1)
+    run.fit(module, datamodule=ToyPages(qwen, batch_size=8, hard=1))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    arguments = (qwen, port, tmp_path / "sharded", options)
+    torch.multiprocessing.spawn(sharded_step, arguments, nprocs=2)
+    found = load_backbone(str(tmp_path / "sharded" / "backbone")).state_dict()
+    before = load_backbone(qwen).state_dict()
+    assert any(not torch.equal(value, before[key]) for key, value in found.items())
+    for key, value in module.model.state_dict().items():
+        torch.testing.assert_close(found[key], value, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"temperature": 0.0}, "temperature is 0"),
+        ({"chunk_size": 0}, "chunk_size is 0"),
+        ({"schedule": "stairs"}, "schedule is 'stairs', not one of cosine, linear, constant"),
+        ({"positive_threshold": 1.5}, r"positive_threshold is 1\.5"),
+        ({"matryoshka": []}, "matryoshka needs at least one width"),
+        ({"matryoshka": [4, 8], "matryoshka_weights": [1.0]}, "as many weights"),
+        ({"adapter": {"r": 8}}, "adapter has the unknown r; it takes rank, alpha"),
+    ],
+)
+def test_options_that_cannot_be_are_refused(
+    backbone_folder: Path, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        DocumentScreenshotEmbedding(str(backbone_folder), **options)
+
+
+def test_backbones_that_cannot_be_trained_so_are_refused(backbone_folder: Path, qwen: str) -> None:
+    refused: list[tuple[str, dict[str, Any], str]] = [
+        (str(backbone_folder), {"adapter": {}}, "takes no adapter"),
+        (str(backbone_folder), {"matryoshka": [32]}, "matryoshka asks for width 32; .* has 16"),
+        (qwen, {"from_scratch": True}, "is not trained from scratch"),
+        (qwen, {"preprocess": "center-crop"}, "center-crop"),
+    ]
+    for name, options, message in refused:
+        with pytest.raises(InputError, match=message):
+            DocumentScreenshotEmbedding(name, **options).configure_model()
+
+
+def fit(module: DocumentScreenshotEmbedding, data: LightningDataModule, out: Path) -> None:
+    trainer(out, max_steps=1, limit_val_batches=0).fit(module, datamodule=data)
+
+
+def test_a_batch_of_one_page_is_refused(backbone_folder: Path, tmp_path: Path) -> None:
+    name = str(backbone_folder)
+    with pytest.raises(InputError, match="a batch of one page has no negatives"):
+        fit(DocumentScreenshotEmbedding(name), ToyPages(name, batch_size=1), tmp_path)
+
+
+def test_model_and_data_agree_on_the_preprocessing(backbone_folder: Path, tmp_path: Path) -> None:
+    name = str(backbone_folder)
+    module = DocumentScreenshotEmbedding(name, preprocess="squash")
+    with pytest.raises(InputError, match="the model's preprocess is squash and the data's is own"):
+        fit(module, ToyPages(name), tmp_path)
+    fit(DocumentScreenshotEmbedding(name, preprocess="squash"), ToyPages(name, preprocess="squash"), tmp_path)
+    assert load_backbone(str(tmp_path / "backbone")).spec.preprocess == "squash"
+
+
+def test_a_backbone_begins_anew_from_scratch(backbone_folder: Path) -> None:
+    build: Callable[..., DocumentScreenshotEmbedding] = partial(made, str(backbone_folder))
+    weights = [next(build(from_scratch=anew).model.model.visual.parameters()) for anew in (True, False)]
+    assert not torch.equal(*weights)

@@ -24,14 +24,17 @@ def chunks(network: nn.Module, inputs: Tensor, size: int) -> list[partial[Tensor
     return [partial(network, part) for part in inputs.split(size)]
 
 
+@pytest.mark.parametrize("accumulate", [False, True])
 @pytest.mark.parametrize("size", [1, 3, 4, 12])
-def test_the_gradient_is_that_of_the_plain_step_with_dropout(network: nn.Module, size: int) -> None:
+def test_the_gradient_is_that_of_the_plain_step_with_dropout(
+    network: nn.Module, size: int, accumulate: bool
+) -> None:
     inputs, targets = torch.randn(12, 6), torch.randn(12, 8)
     torch.manual_seed(7)
     plain = torch.cat([network(part) for part in inputs.split(size)])
     wanted = gradients(network, nt_xent(targets, plain, 0.1))
     torch.manual_seed(7)
-    cached = cached_features(chunks(network, inputs, size), list(network.parameters()))
+    cached = cached_features(chunks(network, inputs, size), list(network.parameters()), accumulate)
     assert torch.equal(cached, plain)
     torch.rand(5)  # the random state moves on before the backward pass, as in a training
     after = torch.get_rng_state()

@@ -169,24 +169,20 @@ def test_the_best_tower_is_kept_and_not_the_last(
     assert not torch.allclose(tensors["text_projection"], last["text_projection"], atol=0.1)
 
 
-def test_the_gradient_cache_takes_the_plain_step(
+def test_chunks_and_checkpoints_take_the_plain_step(
     backbone_folder: Path, phi_file: str, triplets: str, tmp_path: Path
 ) -> None:
     found = []
-    for size in (None, 3):
+    for options in ({}, {"chunk_size": 3}, {"checkpoint_gradients": True}):
         torch.manual_seed(0)
-        rtd = module(
-            backbone_folder,
-            phi_file,
-            chunk_size=size,
-            noise="none",
-            optimizer=partial(torch.optim.SGD, lr=0.1),
-        )
+        sgd = partial(torch.optim.SGD, lr=0.1)
+        rtd = module(backbone_folder, phi_file, noise="none", optimizer=sgd, **options)
         data = TextTripletsDataModule(triplets, batch_size=4, held_out=0)
         trainer(tmp_path, max_steps=1, limit_val_batches=0).fit(rtd, datamodule=data)
         found.append(rtd.trained.state_dict())
     for name, value in found[0].items():
         torch.testing.assert_close(found[1][name], value, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(found[2][name], value, rtol=1e-5, atol=1e-6)
 
 
 def test_a_benchmark_may_select(

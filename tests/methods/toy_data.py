@@ -14,11 +14,11 @@ TEXT = {"context_length": 24, "vocab_size": 49408, "width": 16, "heads": 2, "lay
 COLOURS = ("red", "green", "blue", "white", "black", "yellow")
 
 
-def write_backbone(folder: Path) -> Path:
-    """A random CLIP of 16 features, saved as a folder."""
+def write_backbone(folder: Path, **vision: float) -> Path:
+    """A random CLIP of 16 features, saved as a folder; `vision` adds to what its image tower is."""
     folder.mkdir(parents=True)
     description = {
-        "model_cfg": {"embed_dim": 16, "vision_cfg": VISION, "text_cfg": TEXT},
+        "model_cfg": {"embed_dim": 16, "vision_cfg": {**VISION, **vision}, "text_cfg": TEXT},
         "preprocess_cfg": {},
     }
     (folder / CONFIG).write_text(json.dumps(description))
