@@ -83,9 +83,16 @@ def _load_own(name: str, split: str, root: str | Path, allow_missing: bool) -> B
         from mmret.data.page_labels import load_labelled
 
         return load_labelled(place, "document" if kind == "labelled-within" else "split")
+    if kind in ("outlines", "outlines-within"):
+        from mmret.data.page_labels import load_outlines
+
+        folder, _, only = place.partition("?only=")
+        return load_outlines(
+            folder, "document" if kind == "outlines-within" else "split", only.split(",") if only else None
+        )
     raise InputError(
         f"There is no benchmark {name!r}; there are miniature, miniature-pages, emoji, folder:PATH, tables:PATH, "
-        "hub:NAME, labelled:PATH, labelled-within:PATH, and the published ones that `mmret data list` prints."
+        "hub:NAME, labelled:PATH, outlines:PATH (both also as -within:PATH), and the published ones that `mmret data list` prints."
     )
 
 

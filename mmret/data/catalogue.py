@@ -9,7 +9,7 @@ from mmret.data.circo import CIRCO
 from mmret.data.cirr import CIRR
 from mmret.data.fashioniq import FASHIONIQ
 from mmret.data.genecis import GENECIS
-from mmret.data.page_labels import CONTOSO
+from mmret.data.page_labels import CONTOSO, MANUALS
 from mmret.data.published import Release
 from mmret.data.vidore import SLIDEVQA, VIDORE
 from mmret.data.wiki_ss import WIKI_SS
@@ -19,7 +19,7 @@ RELEASES: Final[dict[str, Release]] = {
     release.name: release
     for release in (
         *(CIRR, CIRCO, *FASHIONIQ, *GENECIS, *CAPTION_RETRIEVAL),
-        *(*WIKI_SS, *SLIDEVQA, *VIDORE, *CONTOSO),
+        *(*WIKI_SS, *SLIDEVQA, *VIDORE, *CONTOSO, *MANUALS),
     )
 }
 

@@ -6,9 +6,13 @@
 
 Two benchmarks, for they answer two questions: over the whole pool (`labelled:FOLDER`), and within the document
 (`labelled-within:FOLDER`), where each question ranks the pages of the documents that its answers stand in.
+
+Where nobody has asked, the PDFs' outlines do (`outlines:FOLDER`, `outlines-within:FOLDER`): each title is a question for
+the pages that it leads to; `?only=a.pdf,b.pdf` takes some documents only, such as those that nothing was trained on.
 """
 
 import hashlib
+import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
@@ -19,7 +23,8 @@ from mmret.data import records
 from mmret.data.benchmark import Benchmark, Gallery, Protocol, Query
 from mmret.data.published import Annotations, Release
 from mmret.errors import InputError
-from mmret.pages.documents import page_id, split_page_id
+from mmret.pages.documents import list_documents, page_id, split_page_id
+from mmret.pages.outlines import outline_pairs
 from mmret.pages.sources import DocumentPages
 
 QUERIES: Final = "queries.jsonl"
@@ -29,9 +34,9 @@ METRICS: Final = ("ndcg@5", "ndcg@10", "recall@1", "recall@5", "recall@10", "suc
 class LabelledPages:
     """The pages of a folder of PDFs, drawn when they are read; all of them can be had, or opening the folder fails."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, only: Sequence[str] | None = None) -> None:
         self.root = root
-        self._pages = DocumentPages(root)
+        self._pages = DocumentPages(root, only=only)
         if self._pages.failures:
             raise InputError(f"{root} has documents that cannot be read: {self._pages.failures[0]}")
         self.ids: Sequence[str] = tuple(self._pages.ids)
@@ -48,20 +53,25 @@ class LabelledPages:
         return str(self.root / split_page_id(id)[0])
 
 
+Labels = Iterable[tuple[str, Mapping[str, Any]]]
+"""Records of questions, each with the place that it was read at."""
+
+
 def read_labels(root: Path, gallery: Gallery) -> Annotations:
     """The questions of a folder, and the pages of its documents.
 
     Raises:
         InputError: No `queries.jsonl`, a record of another form, a page that is not there, documents that fail.
     """
-    images = LabelledPages(root)
+    return _annotations(LabelledPages(root), records.read_json_lines(root / QUERIES), gallery)
+
+
+def _annotations(images: LabelledPages, labels: Labels, gallery: Gallery) -> Annotations:
     documents: dict[str, list[str]] = defaultdict(list)
     for id in images.ids:
         documents[split_page_id(id)[0]].append(id)
-    queries = tuple(
-        _query(record, where, documents, within=gallery == "document")
-        for where, record in records.read_json_lines(root / QUERIES)
-    )
+    within = gallery == "document"
+    queries = tuple(_query(record, where, documents, within=within) for where, record in labels)
     return Annotations(queries, tuple(images.ids), images)
 
 
@@ -93,15 +103,41 @@ def _page(label: Any, documents: Mapping[str, Sequence[str]], where: str) -> str
 
 def load_labelled(root: str | Path, gallery: Gallery) -> Benchmark:
     """The questions of one's own folder; the version is a digest of the questions and of the documents' pages."""
+    place = _folder(root)
+    return _own(place, read_labels(place, gallery), gallery, (place / QUERIES).read_bytes())
+
+
+def load_outlines(root: str | Path, gallery: Gallery, only: Sequence[str] | None = None) -> Benchmark:
+    """The titles in the outlines of a folder's PDFs, or of `only` some of them, as questions; versions as above.
+
+    Raises:
+        InputError: No such folder or documents, documents that fail, or none with an outline.
+    """
+    place = _folder(root)
+    found = _read_outlines(place, gallery, only)
+    asked = [(query.id, *query.texts, *query.targets) for query in found.queries]
+    return _own(place, found, gallery, json.dumps(asked).encode())
+
+
+def _read_outlines(root: Path, gallery: Gallery, only: Sequence[str] | None) -> Annotations:
+    titles = outline_pairs(list_documents(root, only=only, kinds=["pdf"])).records
+    images = LabelledPages(root, sorted({record["file"] for record in titles}))
+    return _annotations(images, ((str(root), record) for record in titles), gallery)
+
+
+def _folder(root: str | Path) -> Path:
     place = Path(root)
     if not place.is_dir():
         raise InputError(f"There is no folder {place}.")
-    found = read_labels(place, gallery)
-    content = (place / QUERIES).read_bytes() + "\0".join(found.gallery).encode()
-    name = place.resolve().name
+    return place
+
+
+def _own(place: Path, found: Annotations, gallery: Gallery, content: bytes) -> Benchmark:
+    """A benchmark of one's own documents; `content` is what was asked, for the version."""
+    name, pages = place.resolve().name, "\0".join(found.gallery).encode()
     return Benchmark(
         name=name if gallery == "split" else f"{name}-within",
-        version=hashlib.sha256(content).hexdigest()[:12],
+        version=hashlib.sha256(content + pages).hexdigest()[:12],
         split="test",
         images=found.images,
         gallery=found.gallery,
@@ -132,6 +168,29 @@ def _contoso(name: str, gallery: Gallery) -> Release:
 def _read(gallery: Gallery, root: Path, split: str, protocol: Protocol) -> Annotations:
     return read_labels(root, gallery)
 
+
+def _manuals(name: str, gallery: Gallery) -> Release:
+    return Release(
+        name=name,
+        folder="documents/debian-manuals",
+        version="1",
+        counts={"test": {"queries": 1629, "gallery entries": 1898}},
+        protocol=_protocol(gallery),
+        metrics=METRICS,
+        files=lambda root, split: tuple(root / file for file in _ASKED),
+        read=lambda root, split, protocol: _read_outlines(root, gallery, _ASKED),
+        text_fields=("query",),
+    )
+
+
+_ASKED: Final = (
+    "debian-policy/policy.pdf",
+    "gnuplot-doc/gnuplot.pdf",
+    "octave-doc/octave.pdf",
+    "r-doc-pdf/R-exts.pdf",
+)
+MANUALS: Final = (_manuals("debian-manuals", "split"), _manuals("debian-manuals-within", "document"))
+"""The outlines of four of the Debian manuals, over all of their pages and within each; others are there to train on."""
 
 CONTOSO: Final = (_contoso("contoso", "split"), _contoso("contoso-within", "document"))
 """The sample's 201 questions over all of its pages, and within the documents of their answers."""
