@@ -38,12 +38,15 @@ types: $(READY)
 later-tests: $(READY)  # one after the other: they start processes of their own
 	$(TESTS) -m "$(LATER)"
 
-table: $(READY)  ## the miniature table (missing cells only): LinCIR trains 5 seeds, the others' weights come along
+table: $(READY)  ## the miniature tables (missing cells only): most weights come along, LinCIR and a page encoder train
 	$(BIN)/mmret table configs/tables/miniature.yaml --shipped
+	$(BIN)/mmret table configs/tables/miniature_pages.yaml --seeds 1
 
-miniature: $(READY)  ## train the miniature CLIP from scratch and compare it with the recorded figures
+miniature: $(READY)  ## train the miniature models from scratch and compare them with the recorded figures
 	$(BIN)/mmret fit --config configs/miniature/clip.yaml
 	$(BIN)/mmret miniature check --backbone runs/miniature/clip/backbone
+	$(BIN)/mmret fit --config configs/miniature/pages.yaml
+	$(BIN)/mmret miniature check --pages --backbone runs/miniature/pages/backbone
 
 bench: $(READY)  ## speed and memory against peers, minutes each (a look: make bench OPTIONS=--quick)
 	@for name in search sweep encode evaluate oti rtd triplets pages demo; do \

@@ -37,6 +37,7 @@ DIRECTIONS["data.datamodules"] = DIRECTIONS["data.mined_datamodule"] = {"errors"
 DIRECTIONS["data.triplets_datamodule"] = DIRECTIONS["data.datamodules"]
 DIRECTIONS["data.drawn_pages"] = DIRECTIONS["data.pages_datamodule"] = DIRECTIONS["data.datamodules"]
 DIRECTIONS["probes"] = DIRECTIONS["data.datamodules"]
+DIRECTIONS["data.miniature_pages_datamodule"] = DIRECTIONS["data.datamodules"]
 DIRECTIONS["captioning"] = {"errors", "atomic", "data"}
 DIRECTIONS["pixel_batches"] = {"errors", "backbones", "data"}
 DIRECTIONS["embedding"] = {"errors", "atomic", "backbones", "data", "retrieval", "pixel_batches"}
@@ -80,6 +81,7 @@ DIRECTIONS["experiment"] |= DIRECTIONS["pdv_choice"]
 DIRECTIONS["cell_training"] = {"errors", "backbones", "composition", "tables.cells"}
 DIRECTIONS["experiment"] |= {"cell_training", "pages"}
 DIRECTIONS["methods"] = {"experiment", "hard_negatives", *DIRECTIONS["experiment"]}
+DIRECTIONS["page_probes"] = {"embedding", *DIRECTIONS["embedding"]}
 DIRECTIONS["folder_vectors"] = DIRECTIONS["similarity_maps"] = {"embedding", *DIRECTIONS["embedding"]}
 DIRECTIONS["page_words"] = {"errors", "pages", "retrieval", "text_search"}
 DIRECTIONS["search_result"] = {"data", "display"}

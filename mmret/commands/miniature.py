@@ -8,8 +8,10 @@ from typing import Any
 
 from mmret.errors import InputError
 
-RECORD = Path(__file__).resolve().parents[1] / "weights" / "miniature-clip" / "record.json"
-#: Accuracy on every attribute that the shipped weights must reach.
+WEIGHTS = Path(__file__).resolve().parents[1] / "weights"
+RECORD = WEIGHTS / "miniature-clip" / "record.json"
+PAGES_RECORD = WEIGHTS / "miniature-pages" / "record.json"
+#: Accuracy on every attribute that the shipped weights of the CLIP must reach.
 REQUIRED = 0.9
 #: How far below the record a new training may stay.
 MARGIN = 0.03
@@ -20,7 +22,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="mmret miniature", description="The miniature CLIP and its world.")
     commands = parser.add_subparsers(dest="command", required=True)
     check = commands.add_parser("check", help="measure a backbone and compare it with the record")
-    check.add_argument("--backbone", default="miniature-clip", help="name or folder (%(default)s)")
+    check.add_argument("--pages", action="store_true", help="the page encoder, in the place of the CLIP")
+    check.add_argument("--backbone", help="name or folder (miniature-clip, or miniature-pages)")
     check.add_argument("--record", action="store_true", help="write the figures as the new record")
     samples = commands.add_parser("samples", help="write a picture of scenes with captions and edits")
     samples.add_argument("--out", type=Path, default=Path("runs/miniature/samples.png"), help="(%(default)s)")
@@ -55,42 +58,61 @@ def main(argv: Sequence[str] | None = None) -> int:
         case "halve":
             return _halve(options.sources, options.target)
         case _:
-            return _check(options.backbone, options.record)
+            check = _check_pages if options.pages else _check
+            return check(options.backbone, options.record)
 
 
-def _check(name: str, write_record: bool) -> int:
-    from mmret.atomic import write_text
+def _check(name: str | None, write_record: bool) -> int:
     from mmret.backbones import load_backbone
-    from mmret.data.records import read_json
     from mmret.probes import probe
 
+    name = name or "miniature-clip"
     found = probe(load_backbone(name)).to_dict()
-    if write_record:
-        write_text(RECORD, json.dumps(found, indent=1) + "\n")
-    if not RECORD.is_file():
-        raise InputError(f"There is no record {RECORD}; write one with `mmret miniature check --record`.")
-    lines, failures = compare(found, read_json(RECORD))
+    recorded = _recorded(RECORD, found, write_record)
+    lines, failures = compare(found, recorded, REQUIRED)
     print(f"{name}: zero-shot accuracy on {found['pictures']:,} pictures of unseen combinations")
+    print("\n".join(lines))
+    print(f"{'binding':<20} {found['binding']:6.3f} {recorded['binding']:7.3f} {0.5:7.3f}  (not required)")
+    return 1 if failures else 0
+
+
+def _check_pages(name: str | None, write_record: bool) -> int:
+    from mmret.backbones import load_backbone
+    from mmret.page_probes import chances, probe_pages
+
+    name = name or "miniature-pages"
+    accuracy = {key: round(value, 4) for key, value in probe_pages(load_backbone(name)).items()}
+    found = {"accuracy": accuracy, "chance": chances()}
+    lines, failures = compare(found, _recorded(PAGES_RECORD, found, write_record))
+    print(f"{name}: questions about the generated pages of val")
     print("\n".join(lines))
     return 1 if failures else 0
 
 
-def compare(found: Mapping[str, Any], recorded: Mapping[str, Any]) -> tuple[list[str], int]:
-    """A line for each attribute and for binding, and how many attributes fell short.
+def _recorded(path: Path, found: Mapping[str, Any], write: bool) -> Any:
+    """What was recorded, or is now."""
+    from mmret.atomic import write_text
+    from mmret.data.records import read_json
 
-    An attribute falls short below .9, or more than `MARGIN` below its record. Binding is reported alone.
-    """
-    lines = [f"{'attribute':<12} {'now':>6} {'record':>7} {'chance':>7}"]
+    if write:
+        write_text(path, json.dumps(found, indent=1) + "\n")
+    if not path.is_file():
+        raise InputError(f"There is no record {path}; write one with `mmret miniature check --record`.")
+    return read_json(path)
+
+
+def compare(
+    found: Mapping[str, Any], recorded: Mapping[str, Any], required: float = 0.0
+) -> tuple[list[str], int]:
+    """A line for each accuracy, and how many fell short: below `required`, or more than `MARGIN` below the record."""
+    lines = [f"{'accuracy':<20} {'now':>6} {'record':>7} {'chance':>7}"]
     failures = 0
     for attribute, value in found["accuracy"].items():
         known, chance = recorded["accuracy"][attribute], found["chance"][attribute]
-        bound = max(REQUIRED, known - MARGIN)
+        bound = max(required, known - MARGIN)
         failures += value < bound
         verdict = "" if value >= bound else f"  below {bound:.3f}"
-        lines.append(f"{attribute:<12} {value:6.3f} {known:7.3f} {chance:7.3f}{verdict}")
-    lines.append(
-        f"{'binding':<12} {found['binding']:6.3f} {recorded['binding']:7.3f} {0.5:7.3f}  (not required)"
-    )
+        lines.append(f"{attribute:<20} {value:6.3f} {known:7.3f} {chance:7.3f}{verdict}")
     return lines, failures
 
 

@@ -92,7 +92,8 @@ def _load_own(name: str, split: str, root: str | Path, allow_missing: bool) -> B
         )
     raise InputError(
         f"There is no benchmark {name!r}; there are miniature, miniature-pages, emoji, folder:PATH, tables:PATH, "
-        "hub:NAME, labelled:PATH, outlines:PATH (both also as -within:PATH), and the published ones that `mmret data list` prints."
+        "hub:NAME, labelled:PATH, outlines:PATH (both also as -within:PATH), and the published ones that `mmret data "
+        "list` prints."
     )
 
 

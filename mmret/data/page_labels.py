@@ -7,8 +7,8 @@
 Two benchmarks, for they answer two questions: over the whole pool (`labelled:FOLDER`), and within the document
 (`labelled-within:FOLDER`), where each question ranks the pages of the documents that its answers stand in.
 
-Where nobody has asked, the PDFs' outlines do (`outlines:FOLDER`, `outlines-within:FOLDER`): each title is a question for
-the pages that it leads to; `?only=a.pdf,b.pdf` takes some documents only, such as those that nothing was trained on.
+Where nobody has asked, the PDFs' outlines do (`outlines:FOLDER`, `outlines-within:FOLDER`): each title is a question
+for the pages that it leads to; `?only=a.pdf,b.pdf` takes some documents only, such as those that nothing was trained on.
 """
 
 import hashlib
