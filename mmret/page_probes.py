@@ -16,7 +16,7 @@ CUTOFFS: Final = (1, 10)
 
 
 def probe_pages(backbone: Backbone) -> dict[str, float]:
-    """ "KIND success@K" → the share of val's questions of that kind with an answer among the first K of 500 pages.
+    """The share of val's questions of a kind with an answer among the first K of 500 pages, as "KIND success@K".
 
     The test pages are left for tables. Raises `InputError` for a backbone that gives several vectors a page.
     """

@@ -98,6 +98,7 @@ RTD_SUBSTITUTES = [
     "--trainer.devices=1",
     "--trainer.strategy=auto",
 ]
+FEW_PAGES = [f"--data.{stage}=4" for stage in ("words", "lists", "blocks", "pages")]
 TRIALS = {
     "emoji/clip.yaml": Trial("fit", [*SMALL, "--data.num_workers=0"]),
     "emoji/lincir.yaml": Trial("fit", SMALL),
@@ -106,6 +107,8 @@ TRIALS = {
     "miniature/clip.yaml": Trial("fit", [*SMALL, "--data.pairs=8", "--data.num_workers=0"]),
     "miniature/combiner.yaml": Trial("fit", [*SMALL, "--data.pairs=40", "--data.triplets=4"]),
     "miniature/lincir.yaml": Trial("fit", [*SMALL, "--data.captions=8"]),
+    "miniature/pages.yaml": Trial("fit", [*SMALL, "--data.num_workers=0", *FEW_PAGES]),
+    "miniature/pages_tuned.yaml": Trial("fit", [*SMALL, "--data.num_workers=0", "--data.pages=4"]),
     "miniature/pic2word.yaml": Trial("fit", [*SMALL, "--data.images=8"]),
     "miniature/rtd.yaml": Trial("fit", [*SMALL, "--data.triplets=12"]),
     "miniature/searle.yaml": Trial("fit", [*SMALL, *INVERSION, "--data.images=8"]),

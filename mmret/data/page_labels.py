@@ -8,7 +8,7 @@ Two benchmarks, for they answer two questions: over the whole pool (`labelled:FO
 (`labelled-within:FOLDER`), where each question ranks the pages of the documents that its answers stand in.
 
 Where nobody has asked, the PDFs' outlines do (`outlines:FOLDER`, `outlines-within:FOLDER`): each title is a question
-for the pages that it leads to; `?only=a.pdf,b.pdf` takes some documents only, such as those that nothing was trained on.
+for the pages that it leads to; `?only=a.pdf,b.pdf` takes some documents only, such as those not trained on.
 """
 
 import hashlib
