@@ -49,7 +49,7 @@ miniature: $(READY)  ## train the miniature models from scratch and compare them
 	$(BIN)/mmret miniature check --pages --backbone runs/miniature/pages/backbone
 
 bench: $(READY)  ## speed and memory against peers, minutes each (a look: make bench OPTIONS=--quick)
-	@for name in search sweep encode evaluate oti rtd triplets pages demo; do \
+	@for name in search sweep encode evaluate oti rtd dse triplets pages demo; do \
 		printf '\n== bench/%s.py\n\n' $$name && $(BIN)/python bench/$$name.py $(OPTIONS) || exit 1; \
 	done
 

@@ -61,6 +61,7 @@ def test_the_memory_of_a_command_is_that_of_all_its_processes(bench):
         ("oti", ["--repeats", "1"], 1),
         ("evaluate", ["--repeats", "1", "--composed", "20"], 4),
         ("rtd", ["--repeats", "1"], 3),
+        ("dse", [], 2),
         ("triplets", [], 1),
         pytest.param("pages", [], 4, marks=needs_poppler),
         ("demo", [], 1),

@@ -18,10 +18,29 @@ from mmret.backbones.pretraining import save_backbone, trainable_backbone
 from mmret.cli import main
 from mmret.composition import MappingNetwork, save_phi
 from mmret.data.records import write_json_lines
-from mmret.methods import RTD, SEARLE, Combiner, ContrastivePretraining, LinCIR, Pic2Word, ZeroShotCIR
+from mmret.methods import (
+    RTD,
+    SEARLE,
+    Combiner,
+    ContrastivePretraining,
+    DocumentScreenshotEmbedding,
+    LinCIR,
+    Pic2Word,
+    ZeroShotCIR,
+)
 from mmret.tables.load import load_spec
+from tests.backbones.tiny_pages import FAMILIES
 
-MODULES = (RTD, SEARLE, Combiner, ContrastivePretraining, LinCIR, Pic2Word, ZeroShotCIR)
+MODULES = (
+    RTD,
+    SEARLE,
+    Combiner,
+    ContrastivePretraining,
+    DocumentScreenshotEmbedding,
+    LinCIR,
+    Pic2Word,
+    ZeroShotCIR,
+)
 STEPS = ("training_step", "validation_step", "test_step")
 CONFIGS = Path(__file__).parents[1] / "configs"
 TABLES = sorted(CONFIGS.glob("tables/**/*.yaml"))
@@ -58,6 +77,8 @@ def write_world() -> None:
     Path("data/phrases.json").write_text(
         json.dumps({"red": ["a red ring"], "blue": ["all blue", "a blue one"]})
     )
+    pages = [{"query": f"what is {c}?", "page": f"emoji/images/{c}.png"} for c in splits]
+    write_json_lines(Path("data/pairs.jsonl"), pages)
     backbone = trainable_backbone("miniature-clip", from_scratch=True)
     save_backbone(backbone, Path("runs/emoji/clip/backbone"))
     triplets = [
@@ -88,18 +109,35 @@ SUBSTITUTES = [
     "--trainer.precision=32-true",
 ]
 """For the papers' configurations: a small backbone and a small folder stand in for theirs."""
+ONE_DEVICE = ["--trainer.precision=32-true", "--trainer.devices=1", "--trainer.strategy=auto"]
 INVERSION = ["--data.inversion.steps=2"]
 RTD_SUBSTITUTES = [
     *SMALL,
     "--model.backbone=runs/emoji/clip/backbone",
     "--model.phi=runs/emoji/lincir/phi.safetensors",
     "--data.source=data/emoji/triplets.jsonl",
-    "--trainer.precision=32-true",
-    "--trainer.devices=1",
-    "--trainer.strategy=auto",
+    *ONE_DEVICE,
 ]
 FEW_PAGES = [f"--data.{stage}=4" for stage in ("words", "lists", "blocks", "pages")]
+DSE_SUBSTITUTES = [
+    *SMALL,
+    *ONE_DEVICE,
+    "--model.backbone=runs/tiny-qwen2-vl",
+    "--data.source=pairs:data/pairs.jsonl",
+    "--data.num_workers=0",
+]
+WIDTHS = "--model.matryoshka=[16,4]"
 TRIALS = {
+    "dse/clip-vit-l-14-336-wiki-ss.yaml": Trial(
+        "fit", [*DSE_SUBSTITUTES, "--model.backbone=runs/emoji/clip/backbone"]
+    ),
+    "dse/miniature-outlines.yaml": Trial(
+        "fit", [*DSE_SUBSTITUTES, "--model.backbone=runs/emoji/clip/backbone"]
+    ),
+    "dse/phi3-slidevqa.yaml": Trial("fit", DSE_SUBSTITUTES),
+    "dse/phi3-wiki-ss.yaml": Trial("fit", DSE_SUBSTITUTES),
+    "dse/qwen2-vl-7b-wiki-ss-fsdp.yaml": Trial("fit", [*DSE_SUBSTITUTES, WIDTHS]),
+    "dse/qwen2-vl-wiki-ss.yaml": Trial("fit", [*DSE_SUBSTITUTES, WIDTHS]),
     "emoji/clip.yaml": Trial("fit", [*SMALL, "--data.num_workers=0"]),
     "emoji/lincir.yaml": Trial("fit", SMALL),
     "emoji/rtd.yaml": Trial("fit", SMALL),
@@ -176,6 +214,8 @@ def test_a_config_runs_for_one_batch(path: Path, tmp_path: Path, monkeypatch: py
     batches = count_batches(monkeypatch)
     trial = TRIALS[name(path)]
     write_world()
+    if "tiny-qwen2-vl" in " ".join(trial.options):
+        FAMILIES["qwen2_vl"](Path("runs/tiny-qwen2-vl"))
     words = [trial.command, f"--config={path}", *trial.options]
     assert main([*words, "--trainer.fast_dev_run=true", "--trainer.accelerator=cpu"]) == 0
     # One batch of each loader: a training's or validation's one, a test's images and queries.

@@ -58,6 +58,9 @@ class Phi3VisionModel(nn.Module):
     `tiles_first` is the published order: the tiles, `glb_GN`, the whole page.
     """
 
+    base_model_prefix = ""
+    """What peft, by way of transformers, asks of every model that it puts an adapter into."""
+
     def __init__(self, vision: Any, language_model: Any, image_id: int, tiles_first: bool = True) -> None:
         super().__init__()
         self.vision, self.language_model = vision, language_model

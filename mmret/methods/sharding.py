@@ -5,6 +5,7 @@ Lightning's `ModelParallelStrategy` gives a module its mesh of devices; what is 
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
@@ -48,7 +49,7 @@ def whole(backbone: Backbone, keep: bool) -> Iterator[None]:
     for module in backbone.modules():
         if isinstance(module, FSDPModule):
             module.reshard()
-    sharded = [
+    sharded: list[tuple[nn.Module, str, Any]] = [
         (owner, name, weight)
         for owner in backbone.modules()
         for name, weight in owner._parameters.items()

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.strategies import ModelParallelStrategy
+from safetensors.torch import load_file
 from torch import Tensor
 
 from mmret.backbones import load_backbone
@@ -34,6 +35,13 @@ LORA = {"rank": 2, "dropout": 0.5}
 @pytest.fixture(scope="module")
 def qwen(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(FAMILIES["qwen2_vl"](tmp_path_factory.mktemp("qwen") / "qwen2_vl"))
+
+
+@pytest.fixture(scope="module")
+def phi3(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = FAMILIES["phi3_v"](tmp_path_factory.mktemp("phi3") / "phi3_v")
+    (folder / "mmret_encoder.json").write_text('{"resizing": "crops-1x1"}')
+    return str(folder)
 
 
 @pytest.fixture(scope="module")
@@ -140,6 +148,7 @@ def chunks_loss(
         ("qwen", {"adapter": LORA}),
         ("qwen", {"adapter": {**LORA, "dora": True}, "checkpoint_gradients": True}),
         ("qwen", {"matryoshka": [16, 4]}),
+        ("phi3", {"adapter": LORA, "checkpoint_gradients": True}),
         ("dropping", {"symmetric": True, "positive_threshold": 0.95}),
     ],
 )
@@ -148,7 +157,7 @@ def test_the_gradient_cache_has_the_plain_gradient_with_dropout(
 ) -> None:
     """The temperature is the paper's: a cache that left it out would have another gradient."""
     module = made(request.getfixturevalue(folder), temperature=0.02, **options)
-    batch = batch_of(module, hard=1)
+    batch = batch_of(module, count=2 if folder == "phi3" else 6, hard=1)
     plain = chunks_loss(module, batch, size, cached=False)
     wanted = gradients(module, plain)
     cached = chunks_loss(module, batch, size, cached=True, accumulate=accumulate)
@@ -323,14 +332,28 @@ def test_two_devices_take_the_step_of_one_with_the_whole_batch(
         torch.testing.assert_close(together[key], value, rtol=1e-4, atol=1e-6)
 
 
-def sharded_step(rank: int, name: str, port: int, out: Path, options: dict[str, Any]) -> None:
-    """One process of two."""
+def join_two(rank: int, port: int) -> None:
+    """This process as one of two, which `sharded` trainers then find."""
     os.environ |= {"LOCAL_RANK": str(rank), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+
+
+def sharded(out: Path, **options: Any) -> Trainer:
+    strategy = ModelParallelStrategy(data_parallel_size=2, tensor_parallel_size=1)
+    return trainer(out, devices=2, strategy=strategy, **options)
+
+
+def in_two_processes(work: Callable[..., None], *arguments: Any) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    torch.multiprocessing.spawn(work, (port, *arguments), nprocs=2)
+
+
+def sharded_step(rank: int, port: int, name: str, out: Path, options: dict[str, Any]) -> None:
+    join_two(rank, port)
     torch.manual_seed(0)
     module = DocumentScreenshotEmbedding(name, SGD, temperature=0.2, **options)
-    strategy = ModelParallelStrategy(data_parallel_size=2, tensor_parallel_size=1)
-    run = trainer(out, max_steps=1, devices=2, strategy=strategy)
-    run.fit(module, datamodule=ToyPages(name, batch_size=4, hard=1))
+    sharded(out, max_steps=1).fit(module, datamodule=ToyPages(name, batch_size=4, hard=1))
 
 
 @pytest.mark.multiprocess
@@ -342,16 +365,34 @@ def test_sharded_weights_take_the_plain_step_and_are_written_whole(
     module = DocumentScreenshotEmbedding(qwen, SGD, temperature=0.2)
     run = trainer(tmp_path / "alone", max_steps=1)
     run.fit(module, datamodule=ToyPages(qwen, batch_size=8, hard=1))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    arguments = (qwen, port, tmp_path / "sharded", options)
-    torch.multiprocessing.spawn(sharded_step, arguments, nprocs=2)
+    in_two_processes(sharded_step, qwen, tmp_path / "sharded", options)
     found = load_backbone(str(tmp_path / "sharded" / "backbone")).state_dict()
     before = load_backbone(qwen).state_dict()
     assert any(not torch.equal(value, before[key]) for key, value in found.items())
     for key, value in module.model.state_dict().items():
         torch.testing.assert_close(found[key], value, rtol=1e-4, atol=1e-6)
+
+
+def whole_and_resumed(rank: int, port: int, name: str, out: Path) -> None:
+    join_two(rank, port)
+    for run, checkpoint in (("whole", None), ("resumed", out / "whole" / "step=1.ckpt")):
+        torch.manual_seed(0)
+        options = {"adapter": LORA, "frozen_precision": "bf16", "chunk_size": 2}
+        module = DocumentScreenshotEmbedding(name, ADAM, **options)
+        saving = ModelCheckpoint(out / run, every_n_train_steps=1, save_top_k=-1, filename="{step}")
+        fit = sharded(out / run, max_steps=2, enable_checkpointing=True, callbacks=[saving])
+        fit.fit(module, datamodule=ToyPages(name, batch_size=2), ckpt_path=checkpoint)
+
+
+@pytest.mark.multiprocess
+def test_a_sharded_training_of_an_adapter_resumes_exactly(qwen: str, tmp_path: Path) -> None:
+    in_two_processes(whole_and_resumed, qwen, tmp_path)
+    whole, resumed = (
+        load_file(tmp_path / run / "adapter" / "adapter_model.safetensors") for run in ("whole", "resumed")
+    )
+    assert whole.keys() == resumed.keys()
+    assert all(torch.equal(resumed[key], value) for key, value in whole.items())
+    assert any(value.any() for key, value in whole.items() if "lora_B" in key)
 
 
 @pytest.mark.parametrize(
