@@ -232,3 +232,10 @@ def test_a_draw_depends_on_seed_epoch_and_query_alone(pairs: str) -> None:
     first, second = (PageDrawing(data, 2, seed=3) for _ in range(2))
     assert [first(number, 1) for number in range(8)] == [second(number, 1) for number in (*range(8),)]
     assert [first(number, 1) for number in (5, 2)] == [second(5, 1), second(2, 1)]
+
+
+def test_a_page_that_is_damaged_is_named(tmp_path: Path) -> None:
+    path = write_pairs(tmp_path, 4)
+    (tmp_path / "p2.png").write_bytes((tmp_path / "p2.png").read_bytes()[:60])
+    with pytest.raises(InputError, match=r"p2\.png is (damaged|no image)|image .*p2\.png is damaged"):
+        epoch(opened(f"pairs:{path}"))
