@@ -34,6 +34,7 @@ Floats = NDArray[np.float32]
 
 _WARM: Final = (255, 96, 0)
 _STRONGEST: Final = 0.55  # of the colour's cover: the words below stay readable
+_FLAT: Final = 1e-30  # a map that is the same everywhere covers nothing
 _SHOWN: Final = 900  # pixels of the longer side in a notebook
 
 
@@ -139,7 +140,7 @@ def _array(tensor: torch.Tensor) -> Floats:
 def cover(page: Image.Image, values: Floats, region: Box) -> Image.Image:
     """An RGB page with a warm cover where a map [h, w] over a region of it is above its median."""
     low, high = float(np.median(values)), float(values.max())
-    strength = np.clip((values - low) / max(high - low, np.finfo(np.float32).tiny), 0, 1)
+    strength = np.clip((values - low) / max(high - low, _FLAT), 0, 1)
     left, top, right, bottom = (round(edge) for edge in region)
     size = max(1, right - left), max(1, bottom - top)
     heat = Image.fromarray((255 * _STRONGEST * strength).astype(np.uint8)).resize(

@@ -33,7 +33,8 @@ BYTE_PAIRS = "bpe_vocabulary.txt.gz"
 CROPPED = "open_clip_crops"
 """The loader of models whose preprocessing divides an image into crops."""
 
-_NEAR = 0.05  # half precision rounds; another pooling is far off
+_NEAR = {"fp32": 1e-4, "fp16": 0.02, "bf16": 0.05}
+"""How far, of its length, a vector may be from the mean of its exact shares; another pooling is farther off."""
 
 
 class OpenClipBackbone(Backbone):
@@ -95,7 +96,7 @@ class OpenClipBackbone(Backbone):
         vectors, exact = patch_vectors(self.model.visual, pixels.to(weight.device, weight.dtype))
         whole = OpenClipBackbone.encode_images(self, pixels)
         # Towers of timm are of many kinds: what is called exact here is so, or is not given at all.
-        if exact and (vectors.mean(dim=(0, 1)) - whole[0]).norm() > _NEAR * whole.norm():
+        if exact and (vectors.mean(dim=(0, 1)) - whole[0]).norm() > _NEAR[self.precision] * whole.norm():
             raise InputError(
                 f"{self.spec.name} pools its patches in a way of its own, which is not known here."
             )

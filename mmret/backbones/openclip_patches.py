@@ -129,18 +129,13 @@ def _of_timm(tower: TimmModel, pixels: Tensor) -> tuple[Tensor, bool]:
 
 def _of_timm_maps(trunk: Any, maps: Tensor) -> Tensor:
     """Places [h, w, C] of a convolutional trunk's maps [C, h, w], as its head would norm their mean."""
-    head = getattr(trunk, "head", trunk)
-    pool = getattr(getattr(head, "global_pool", None), "pool_type", None)
-    if pool not in ("avg", "fast", "fastavg") or not _ends_there(head):
+    pools = {part: getattr(part, "global_pool", None) for part in (trunk, getattr(trunk, "head", trunk))}
+    head = next((part for part, pool in pools.items() if hasattr(pool, "pool_type")), None)
+    if head is None or pools[head].pool_type not in ("avg", "fast", "fastavg"):
         raise _unknown(trunk)
     places = maps.permute(1, 2, 0)
-    return held_norm(getattr(head, "norm", nn.Identity()), places, places.mean(dim=(0, 1)))
-
-
-def _ends_there(head: Any) -> bool:
-    """Whether nothing follows a head's norm that is not linear."""
-    rest = (getattr(head, name, nn.Identity()) for name in ("pre_logits", "fc"))
-    return all(isinstance(part, nn.Identity) for part in rest)
+    norm = nn.Identity() if head is trunk else getattr(head, "norm", nn.Identity())
+    return held_norm(norm, places, places.mean(dim=(0, 1)))
 
 
 def _of_timm_tokens(trunk: Any, features: Tensor) -> tuple[Tensor, bool]:

@@ -21,8 +21,12 @@ EXACT: dict[str, tuple[dict[str, Any], tuple[int, int]]] = {
     "vit-avg-norm-behind": ({**VIT, "pool_type": "avg", "final_ln_after_pool": True}, (4, 4)),
     "modified-resnet": ({"image_size": 64, "layers": [1, 1, 1, 1], "width": 8, "head_width": 64}, (2, 2)),
     "convnext": ({**TIMM, "timm_model_name": "test_convnext"}, (5, 5)),
-    # The architecture of `miniature-pages`, whose norms scale and do not centre.
+    # Its norms scale and do not centre.
     "convnext-rms": ({**TIMM, "image_size": 128, "timm_model_name": "convnext_zepto_rms"}, (4, 4)),
+    # The architecture of `miniature-pages`.
+    "starnet": ({**TIMM, "image_size": 128, "timm_model_name": "starnet_s150"}, (4, 4)),
+    "maxvit": ({**TIMM, "timm_model_name": "test_maxvit"}, (5, 5)),
+    "byobnet": ({**TIMM, "timm_model_name": "test_byobnet"}, (5, 5)),
     "resnet": ({**TIMM, "timm_model_name": "test_resnet"}, (5, 5)),
     "timm-vit-avg": ({**TIMM, "timm_model_name": "test_vit2"}, (10, 10)),
 }
