@@ -9,7 +9,14 @@ from PIL import Image, ImageDraw
 from mmret.data.miniature.draw import POLYGONS
 from mmret.data.miniature_pages.fonts import font
 from mmret.data.miniature_pages.page import Block, Chart, Content, Icon, Page, Paragraph, Style, Table
-from mmret.data.miniature_pages.sample import MARGIN, TITLE_HEIGHT, Box, box_of, line_height
+from mmret.data.miniature_pages.sample import (
+    MARGIN,
+    ROW_HEIGHT,
+    TITLE_HEIGHT,
+    Box,
+    box_of,
+    line_height,
+)
 
 RGB: Final = {
     "red": (214, 39, 40),
@@ -31,10 +38,12 @@ def draw_page(page: Page, scale: int = 1) -> Image.Image:
     image = Image.new("RGB", (page.side * scale, page.side * scale), page.paper)
     pen = _Pen(image, scale)
     if page.title:
-        pen.write((MARGIN, 1), " ".join(page.title), page.title_style)
-        pen.line([(MARGIN, TITLE_HEIGHT - 1), (page.side - MARGIN, TITLE_HEIGHT - 1)], RULES)
+        left, top = MARGIN + page.origin[0], page.origin[1]
+        pen.write((left, top + 1), " ".join(page.title), page.title_style)
+        rule = top + TITLE_HEIGHT - 1
+        pen.line([(left, rule), (page.side - MARGIN, rule)], RULES)
     for block in page.blocks:
-        _draw_block(pen, block, box_of(block.place, page.side, bool(page.title)))
+        _draw_block(pen, block, box_of(block.place, page.side, bool(page.title), page.origin))
     return image
 
 
@@ -88,7 +97,7 @@ def _draw_block(pen: _Pen, block: Block, box: Box) -> None:
 
 def _draw_table(pen: _Pen, table: Table, box: Box) -> None:
     """Ruled rows; a word takes three fifths of its pair of cells, with a number behind it."""
-    height = line_height(table.style) + 1
+    height = ROW_HEIGHT
     pair = box.width / (len(table.rows[0]) / 2)
     for number, row in enumerate(table.rows):
         y = box.top + number * height

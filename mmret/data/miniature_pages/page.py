@@ -149,13 +149,17 @@ class Block:
 
 @dataclass(frozen=True)
 class Page:
-    """A page of `side` × `side` units: a title (which may be empty) over blocks, on tinted paper."""
+    """A page of `side` × `side` units: a title (which may be empty) over blocks, on tinted paper.
+
+    `origin` is how many units everything begins further to the right, and further down.
+    """
 
     side: int
     title: tuple[str, ...]
     title_style: Style
     blocks: tuple[Block, ...]
     paper: tuple[int, int, int]
+    origin: tuple[int, int] = (0, 0)
 
     @cached_property
     def facts(self) -> frozenset[Fact]:

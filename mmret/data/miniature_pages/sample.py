@@ -42,6 +42,9 @@ SIDE: Final = 128
 SMALL_SIDE: Final = 64
 """Units of a small page's side."""
 
+MOST_RIGHT, MOST_DOWN = 10, 31
+"""Units by which small pages begin elsewhere, at most."""
+
 MARGIN: Final = 3
 TITLE_HEIGHT: Final = 18
 LAYOUTS: Final = (
@@ -52,6 +55,8 @@ LAYOUTS: Final = (
 PAPERS: Final = ((255, 255, 255), (252, 248, 235), (240, 244, 250), (245, 245, 245))
 BODY_FONTS: Final = ("sans", "serif", "mono", "roman", "oblique", "sans bold")
 TITLE_FONTS: Final = ("sans bold", "serif bold", "roman bold")
+ROW_HEIGHT: Final = 11
+"""Units of a table's row."""
 #: Of the blocks beside the first paragraph. No more than one table and one chart a page.
 KINDS: Final = {"paragraph": 0.2, "table": 0.2, "chart": 0.25, "icon": 0.35}
 FILLED: Final = 0.2
@@ -79,12 +84,12 @@ class Box(NamedTuple):
         return self.bottom - self.top
 
 
-def box_of(place: str, side: int, titled: bool) -> Box:
+def box_of(place: str, side: int, titled: bool, origin: tuple[int, int] = (0, 0)) -> Box:
     """Where a block at a place of `PLACES` is drawn on a page."""
-    top = float(TITLE_HEIGHT if titled else MARGIN)
+    top = float((TITLE_HEIGHT if titled else MARGIN) + origin[1])
     end = side - MARGIN
     middle_x, middle_y = side / 2, (top + end) / 2
-    left = middle_x + 1 if "right" in place else MARGIN
+    left = middle_x + 1 if "right" in place else MARGIN + origin[0]
     right = middle_x - 1 if "left" in place else end
     upper = middle_y + 1 if "bottom" in place else top
     lower = middle_y - 1 if "top" in place else end
@@ -100,25 +105,35 @@ def sample_page(rng: random.Random, stage: Stage = "page") -> Page:
     side = SMALL_SIDE if small else SIDE
     titled = not small or rng.random() < 0.4
     style = Style(rng.choice(TITLE_FONTS), 10 if small else 12)
-    title = _title(words, style, side - 2 * MARGIN, rng) if titled else ()
+    origin = _origin(rng) if small else (0, 0)
+    title = _title(words, style, side - 2 * MARGIN - origin[0], rng) if titled else ()
     places = ("whole",) if small else rng.choice(LAYOUTS)
     kinds = [rng.choice(("paragraph", "paragraph", "table"))] if small else _kinds(places, rng)
     blocks = [
-        Block(place, _content(kind, box_of(place, side, titled), words, rng))
+        Block(place, _content(kind, box_of(place, side, titled, origin), words, rng))
         for place, kind in zip(places, kinds, strict=True)
     ]
-    return Page(side, title, style, tuple(blocks), rng.choice(PAPERS))
+    return Page(side, title, style, tuple(blocks), rng.choice(PAPERS), origin)
 
 
 def _words_page(rng: random.Random, most: int) -> Page:
     """A small page with one to `most` words, each on a line of its own."""
-    style = _style(rng)
-    lines: list[tuple[str, ...]] = [()] * int((SMALL_SIDE - 2 * MARGIN) // line_height(style))
-    words = rng.sample(WORDS, rng.randint(1, most))
+    style, origin = _style(rng), _origin(rng)
+    room = box_of("whole", SMALL_SIDE, False, origin).height
+    lines: list[tuple[str, ...]] = [()] * int(room // line_height(style))
+    words = rng.sample(WORDS, rng.randint(1, min(most, len(lines))))
     for place, word in zip(rng.sample(range(len(lines)), len(words)), words, strict=True):
         lines[place] = (word,)
     block = Block("whole", Paragraph(tuple(lines), style))
-    return Page(SMALL_SIDE, (), style, (block,), rng.choice(PAPERS))
+    return Page(SMALL_SIDE, (), style, (block,), rng.choice(PAPERS), origin)
+
+
+def _origin(rng: random.Random) -> tuple[int, int]:
+    """Where a small page begins: anywhere on the grid of a convolutional tower's strides.
+
+    Without it words would be learnt where they happen to stand, and whole pages have them elsewhere.
+    """
+    return rng.randint(0, MOST_RIGHT), rng.randint(0, MOST_DOWN)
 
 
 def line_height(style: Style) -> int:
@@ -171,8 +186,8 @@ def _style(rng: random.Random) -> Style:
 
 def _lines(box: Box, style: Style, words: Iterator[str], rng: random.Random) -> tuple[tuple[str, ...], ...]:
     """Lines filled with words until the box, or a number of lines, is full."""
-    most = int(box.height // line_height(style))
-    count = rng.randint(max(2, most // 2), most)
+    most = max(1, int(box.height // line_height(style)))
+    count = rng.randint((most + 1) // 2, most)
     lines: list[list[str]] = [[]]
     while True:
         word = next(words)
@@ -189,8 +204,8 @@ def _lines(box: Box, style: Style, words: Iterator[str], rng: random.Random) -> 
 
 def _rows(box: Box, words: Iterator[str], rng: random.Random) -> tuple[tuple[str, ...], ...]:
     """Two or four columns, words and two digits in turn."""
-    pairs = 2 if box.width > SMALL_SIDE else 1
+    pairs, most = 2 if box.width > SMALL_SIDE else 1, int(box.height // ROW_HEIGHT)
     return tuple(
         tuple(cell for _ in range(pairs) for cell in (next(words), str(rng.randint(10, 99))))
-        for _ in range(rng.choice((2, 3, 4)))
+        for _ in range(rng.randint(1 if most < 2 else 2, min(4, max(1, most))))
     )
