@@ -27,7 +27,7 @@ CellKey = tuple[str, int]
 
 _ESTIMATE_FIELDS: Final = tuple(item.name for item in fields(Estimate))
 _CSV_FIELDS: Final = (
-    *("kind", "row", "label", "backbone", "benchmark", "split", "metric", "against"),
+    *("kind", "row", "label", "backbone", "benchmark", "split", "metric", "against", "margin"),
     *_ESTIMATE_FIELDS,
     *("server", "paper", "mark", "delta", "p", "p_holm", "seeds_in_favour", "verdict", "reason"),
 )

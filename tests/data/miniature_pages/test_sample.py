@@ -24,6 +24,11 @@ def test_stages_lead_from_one_word_to_a_block(stage: Stage, side: int, most: int
     assert 1 <= min(counts) <= max(counts) <= most
     assert all(len(page.blocks) == 1 and page.blocks[0].place == "whole" for page in pages)
     assert max(counts) > 1 or stage == "word"
+    assert len({page.origin for page in pages}) > 50
+
+
+def test_whole_pages_begin_at_their_corner() -> None:
+    assert {page.origin for page in PAGES} == {(0, 0)}
 
 
 def test_a_whole_page_has_a_paragraph_and_no_kind_of_picture_beyond_measure() -> None:
