@@ -129,7 +129,9 @@ def _of_timm(tower: TimmModel, pixels: Tensor) -> tuple[Tensor, bool]:
 
 def _of_timm_maps(trunk: Any, maps: Tensor) -> Tensor:
     """Places [h, w, C] of a convolutional trunk's maps [C, h, w], as its head would norm their mean."""
-    pools = {part: getattr(part, "global_pool", None) for part in (trunk, getattr(trunk, "head", trunk))}
+    pools: dict[Any, Any] = {
+        part: getattr(part, "global_pool", None) for part in (trunk, getattr(trunk, "head", trunk))
+    }
     head = next((part for part, pool in pools.items() if hasattr(pool, "pool_type")), None)
     if head is None or pools[head].pool_type not in ("avg", "fast", "fastavg"):
         raise _unknown(trunk)
