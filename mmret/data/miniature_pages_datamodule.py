@@ -15,7 +15,13 @@ from mmret.data.miniature_pages import Page, PageQuestion, draw_page, relevant_p
 from mmret.data.miniature_pages.sample import Stage
 from mmret.errors import InputError
 
-_STAGES: Final[dict[str, Stage]] = {"words": "word", "lists": "words", "blocks": "block", "pages": "page"}
+_STAGES: Final[dict[str, Stage]] = {
+    "words": "word",
+    "lists": "words",
+    "blocks": "block",
+    "texts": "text",
+    "pages": "page",
+}
 """Option → stage, in the order of the curriculum."""
 
 
@@ -53,7 +59,8 @@ class MiniaturePagesDataModule(BatchedDataModule):
         words: How many pages with one word, to begin with; as each of these numbers, a multiple of `batch_size`.
         lists: How many pages with one to four words.
         blocks: How many small pages with a block.
-        pages: How many whole pages.
+        texts: How many whole pages that are asked for by words alone.
+        pages: How many whole pages that are asked for anything.
         held_out: Whole pages of another stream, for validation.
         batch_size: Pages a batch and device.
         num_workers: Processes that draw; 0 draws in the main process.
@@ -65,6 +72,7 @@ class MiniaturePagesDataModule(BatchedDataModule):
         words: int = 0,
         lists: int = 0,
         blocks: int = 0,
+        texts: int = 0,
         pages: int = 102_400,
         held_out: int = 512,
         batch_size: int = 128,

@@ -7,7 +7,10 @@ A curriculum leads to them, since reading comes first and is slow to come from w
 | `word` | small (64 × 64 units), one word on it |
 | `words` | small, one to four words, each on a line of its own |
 | `block` | small, a paragraph or a table, with or without a title |
-| `page` | whole (128 × 128): a title over paragraphs, tables, charts and icons |
+| `text` | whole (128 × 128): a title over paragraphs, tables, charts and icons, asked for by words alone |
+| `page` | the same, asked for anything |
+
+Pictures and places that are asked for too early undo the reading (seen at this size: in 100 steps).
 """
 
 from __future__ import annotations
@@ -33,7 +36,7 @@ from mmret.data.miniature_pages.page import (
     Table,
 )
 
-Stage = Literal["word", "words", "block", "page"]
+Stage = Literal["word", "words", "block", "text", "page"]
 SINGLE_WORDS: Final = {"word": 1, "words": 4}
 """Stages of single words → the most of them on a page."""
 
