@@ -118,7 +118,7 @@ RTD_SUBSTITUTES = [
     "--data.source=data/emoji/triplets.jsonl",
     *ONE_DEVICE,
 ]
-FEW_PAGES = [f"--data.{stage}=4" for stage in ("words", "lists", "blocks", "pages")]
+FEW_PAGES = [f"--data.{stage}=4" for stage in ("words", "lists", "blocks", "texts", "pages")]
 DSE_SUBSTITUTES = [
     *SMALL,
     *ONE_DEVICE,

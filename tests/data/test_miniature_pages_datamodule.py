@@ -6,10 +6,10 @@ from mmret.errors import InputError
 
 
 def test_the_curriculum_goes_from_words_to_pages() -> None:
-    data = MiniaturePagesDataModule(words=4, lists=4, blocks=4, pages=8, held_out=3, batch_size=4)
+    data = MiniaturePagesDataModule(words=4, lists=4, blocks=4, texts=4, pages=8, held_out=3, batch_size=4)
     data.setup()
     batches = list(data.train_dataloader())
-    assert [tuple(batch["pages"].shape) for batch in batches] == [(4, 3, 64, 64)] * 3 + [(4, 3, 128, 128)] * 2
+    assert [tuple(batch["pages"].shape) for batch in batches] == [(4, 3, 64, 64)] * 3 + [(4, 3, 128, 128)] * 3
     assert all(batch["pages"].dtype == torch.uint8 for batch in batches)
     assert [len(batch["query_ids"]) for batch in data.val_dataloader()] == [3]
 

@@ -68,8 +68,8 @@ def test_training_pages_are_a_stream_of_their_own() -> None:
     for number in range(200):
         page, question = training_page(number, "page", "0")
         assert question.answered_by(page) and 1 <= len(question.facts) <= 4
-    small = [training_page(number, "block", "0")[1].kind for number in range(50)]
-    assert set(small) == {"text"}
+    asked = [training_page(number, "text", "0")[1].kind for number in range(50)]
+    assert set(asked) == {"text"}
 
 
 def test_relevant_pages_of_a_batch() -> None:
