@@ -1,4 +1,5 @@
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -10,6 +11,7 @@ import torch
 
 from mmret.backbones import load_backbone
 from mmret.backbones.text_tower import load_text_encoder, save_text_encoder, trainable_text_tower
+from mmret.cell_training import training_folders
 from mmret.composition import PDV, ComposedFeatures, composer_from_spec
 from mmret.composition.phi import MappingNetwork
 from mmret.composition.phi_files import save_phi
@@ -160,8 +162,21 @@ def test_a_cell_may_score_similarities(tmp_path: Path) -> None:
     method = {"name": "caption-edit", "captions": {"by_split": {"val": CAPTIONS}}}
     with pytest.raises(InputError, match="given for the splits val, and test is needed"):
         run_cell(request(tmp_path, method=method))
-    with pytest.raises(InputError, match="failed; its output is in"):
-        run_cell(request(tmp_path, train={"config": ("any.yaml",)}))
+
+
+def test_a_cell_trains_its_backbone_where_its_method_has_no_weights(tmp_path: Path) -> None:
+    folder = write_backbone(tmp_path / "clip")
+    write_world(tmp_path / "world")
+    description = {"backbone": {"name": "clip"}, "seed": 0, "train": {"config": ["toy"]}}
+    wanted = request(tmp_path, train={"config": ("absent.yaml",)}, description=description)
+    with pytest.raises(InputError, match="training for row text-only, seed 0, failed; its output is in"):
+        run_cell(wanted)
+    # What a training would have left is taken, and trained no second time.
+    trained = Path(training_folders(wanted)["training"]) / "backbone"
+    shutil.copytree(folder, trained)
+    outcome = run_cell(wanted)
+    assert outcome.config["backbone"]["weights"].startswith(str(trained))
+    assert outcome.facts["training"] == str(trained.parent)
 
 
 def test_a_cell_finds_its_pseudo_words_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

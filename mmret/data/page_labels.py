@@ -177,18 +177,19 @@ def _manuals(name: str, gallery: Gallery) -> Release:
         counts={"test": {"queries": 1629, "gallery entries": 1898}},
         protocol=_protocol(gallery),
         metrics=METRICS,
-        files=lambda root, split: tuple(root / file for file in _ASKED),
-        read=lambda root, split, protocol: _read_outlines(root, gallery, _ASKED),
+        files=lambda root, split: tuple(root / file for file in ASKED),
+        read=lambda root, split, protocol: _read_outlines(root, gallery, ASKED),
         text_fields=("query",),
     )
 
 
-_ASKED: Final = (
+ASKED: Final = (
     "debian-policy/policy.pdf",
     "gnuplot-doc/gnuplot.pdf",
     "octave-doc/octave.pdf",
     "r-doc-pdf/R-exts.pdf",
 )
+"""The manuals that `debian-manuals` asks about."""
 MANUALS: Final = (_manuals("debian-manuals", "split"), _manuals("debian-manuals-within", "document"))
 """The outlines of four of the Debian manuals, over all of their pages and within each; others are there to train on."""
 

@@ -7,7 +7,7 @@ import torch
 
 from mmret.backbones import load_backbone, resolve
 from mmret.backbones.openclip_names import catalogue, find, matching
-from mmret.backbones.registry import names, pick_device
+from mmret.backbones.registry import MINIATURES, names, pick_device
 from mmret.backbones.vlm_presets import PRESETS
 from mmret.errors import InputError
 
@@ -128,8 +128,8 @@ def test_other_wrong_names(name, message):
 
 
 def test_names_lists_the_miniature_and_the_catalogue():
-    assert {"miniature-clip", "clip-vit-l-14", "dse-qwen2-2b-mrl"} <= set(names())
-    assert all(find(name) for name in names() if name != "miniature-clip" and name not in PRESETS)
+    assert {*MINIATURES, "clip-vit-l-14", "dse-qwen2-2b-mrl"} <= set(names())
+    assert all(find(name) for name in names() if name not in (*MINIATURES, *PRESETS))
 
 
 def test_devices(monkeypatch):

@@ -10,6 +10,7 @@ import pyarrow
 import pyarrow.parquet
 from PIL import Image
 
+from mmret.data.page_labels import ASKED
 from mmret.data.vidore import SLIDEVQA, VIDORE
 from tests.data.published_layouts import NAMES, draw, say_trimmed
 from tests.pages.pdf_files import make_pdf
@@ -171,10 +172,20 @@ def write_labelled(root: Path) -> Path:
     return say_trimmed(root)
 
 
+def write_manuals(root: Path) -> Path:
+    """The four manuals that are asked about, each with an outline, and one that is not."""
+    for file in (*ASKED, "pari-doc/users.pdf"):
+        place = root / file
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(make_pdf(["contents", "how to begin"], outline=[("Beginning", 1)]))
+    return say_trimmed(root)
+
+
 def write_pages(root: Path) -> Path:
     """Every published set of pages, in the folders where `MMRET_DATA` is looked into."""
     for release in (*VIDORE, *SLIDEVQA):
         (write_rows if release.name == "vidore-v1-docvqa" else write_tables)(root / release.folder)
     write_wiki_ss(root / "wiki-ss")
     write_labelled(root / "documents/contoso")
+    write_manuals(root / "documents/debian-manuals")
     return root

@@ -4,7 +4,7 @@ import pytest
 
 from mmret.data import load_benchmark
 from mmret.errors import InputError
-from tests.data.page_layouts import write_labelled, write_lines
+from tests.data.page_layouts import write_labelled, write_lines, write_manuals
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data" / "documents" / "contoso"
 
@@ -63,3 +63,21 @@ def test_the_whole_sample() -> None:
     assert (len(pool.queries), len(pool.gallery)) == (201, 263)
     within = load_benchmark("contoso-within", "test", SHARED)
     assert max(len(pages) for pages in within.pools.values()) < 263
+
+
+def test_titles_ask_for_their_pages(tmp_path: Path) -> None:
+    root = write_manuals(tmp_path / "manuals")
+    pool, within = (load_benchmark(f"{kind}:{root}", "test") for kind in ("outlines", "outlines-within"))
+    assert len(pool.queries) == 5 and len(pool.gallery) == 10
+    assert pool.queries[0].texts == ("Beginning",)
+    assert dict(pool.queries[0].targets) == {"debian-policy/policy.pdf#1": 1}
+    assert within.searched_pools is not None
+    assert within.searched_pools[pool.queries[0].id] == tuple(
+        f"debian-policy/policy.pdf#{n}" for n in range(2)
+    )
+    some = load_benchmark(f"outlines:{root}?only=pari-doc/users.pdf,gnuplot-doc/gnuplot.pdf", "test")
+    assert len(some.gallery) == 4 and some.version != pool.version
+    with pytest.raises(InputError, match="there is no document"):
+        load_benchmark(f"outlines:{root}?only=absent.pdf", "test")
+    with pytest.raises(InputError, match="There is no folder"):
+        load_benchmark(f"outlines:{tmp_path}/nowhere", "test")

@@ -100,7 +100,8 @@ def test_the_example_of_the_documentation_is_a_table(tmp_path: Path) -> None:
         "lincir-pdv",
         "lincir-seize",
     ]
-    assert [claim.against for claim in spec.claims] == ["lincir", "lincir-control"]
+    assert [claim.against for claim in spec.claims] == ["lincir", "lincir-control", "lincir"]
+    assert [claim.margin for claim in spec.claims] == [0, 0, 5]
 
 
 def test_files_are_found_from_the_yaml_s_folder_and_those_above(tmp_path: Path) -> None:
