@@ -1,17 +1,13 @@
 """Every notebook runs from top to bottom, and none carries outputs."""
 
-import os
 import re
 from functools import cache
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import Any
 
 import nbformat
 import pytest
 from nbclient import NotebookClient
-
-from tests.backbones.tiny_models import write_model
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
@@ -44,21 +40,8 @@ def widget_states(notebook: nbformat.NotebookNode) -> list[Any]:
 
 
 @cache
-def tiny_page_encoder() -> str:
-    """A random encoder that averages its patches; what the notebook shows of it is its own business."""
-    vision = {
-        "timm_model_name": "test_convnext",
-        "timm_pool": "avg",
-        "timm_proj": "linear",
-        "image_size": 160,
-    }
-    return str(write_model("clip", Path(mkdtemp()) / "pages", vision=vision))
-
-
-@cache
 def executed(path: Path) -> nbformat.NotebookNode:
     """The notebook with its outputs."""
-    os.environ.setdefault("MMRET_NOTEBOOK_BACKBONE", tiny_page_encoder())
     notebook = nbformat.read(path, as_version=4)
     NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(path.parent)}}).execute()
     return notebook
