@@ -117,12 +117,10 @@ def compare(
 
 
 def _draw_samples(path: Path, pages: bool) -> int:
-    if pages:
-        from mmret.data.miniature_pages.documents import sample_sheet
-    else:
-        from mmret.data.miniature.samples import sample_sheet
+    from mmret.data.miniature import samples
+    from mmret.data.miniature_pages import documents
 
-    sheet = sample_sheet()
+    sheet = documents.sample_sheet() if pages else samples.sample_sheet()
     path.parent.mkdir(parents=True, exist_ok=True)
     sheet.save(path)
     print(f"samples written to {path}")
