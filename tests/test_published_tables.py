@@ -15,7 +15,7 @@ from mmret.backbones.pretraining import save_backbone, trainable_backbone
 from mmret.composition import MappingNetwork, save_phi
 from mmret.data import load_benchmark
 from mmret.data.catalogue import RELEASES
-from mmret.data.page_labels import CONTOSO
+from mmret.data.page_labels import CONTOSO, MANUALS
 from mmret.data.vidore import SLIDEVQA, VIDORE
 from mmret.data.wiki_ss import WIKI_SS
 from mmret.experiment import run_cell
@@ -34,7 +34,7 @@ QUICK = {
 """One of every kind; its relatives run among the slow tests."""
 
 MARKED = {name: name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in RELEASES}
-PAGES = {release.name for release in (*VIDORE, *SLIDEVQA, *WIKI_SS, *CONTOSO)}
+PAGES = {release.name for release in (*VIDORE, *SLIDEVQA, *WIKI_SS, *CONTOSO, *MANUALS)}
 """Sets of pages: `test_document_tables.py` has these."""
 CAPTIONS = [case for name, case in MARKED.items() if "-to-" in name]
 COMPOSED = [case for name, case in MARKED.items() if "-to-" not in name and name not in PAGES]
