@@ -5,11 +5,12 @@ from collections.abc import Callable, Sequence
 import torch
 from lightning.pytorch import LightningDataModule
 from PIL import Image
-from torch.utils.data import DataLoader, DistributedSampler
+from torch.utils.data import DataLoader
 
 from mmret.backbones import resolve
 from mmret.backbones.registry import _loader
 from mmret.data.batches import QueryPageBatch
+from mmret.data.resuming import ResumableLoader, ResumableSampler
 
 COLOURS = ("red", "green", "blue", "white", "black", "yellow", "pink", "brown")
 
@@ -61,17 +62,22 @@ class ToyPages(LightningDataModule):
     def _collate(self, rows: Sequence[int]) -> QueryPageBatch:
         return page_batch(self.transform.pixels, self.transform.stack, rows, self.hard, self.also)
 
-    def _loader(self, size: int) -> DataLoader[int]:
-        rows = range(len(COLOURS))
-        sampler = None
-        if self.trainer is not None and self.trainer.world_size > 1:
-            sampler = DistributedSampler(
-                rows, self.trainer.world_size, self.trainer.global_rank, shuffle=False
-            )
-        return DataLoader(rows, batch_size=size, collate_fn=self._collate, sampler=sampler)
+    def _sampler(self) -> ResumableSampler:
+        devices = (self.trainer.world_size, self.trainer.global_rank) if self.trainer is not None else (1, 0)
+        return ResumableSampler(range(len(COLOURS)), *devices, shuffle=False)  # type: ignore[arg-type]
 
     def train_dataloader(self) -> DataLoader[int]:
-        return self._loader(self.batch_size)
+        return ResumableLoader(
+            range(len(COLOURS)),  # type: ignore[arg-type]
+            batch_size=self.batch_size,
+            collate_fn=self._collate,
+            sampler=self._sampler(),
+        )
 
     def val_dataloader(self) -> DataLoader[int]:
-        return self._loader(self.val_size)
+        return DataLoader(
+            range(len(COLOURS)),  # type: ignore[arg-type]
+            batch_size=self.val_size,
+            collate_fn=self._collate,
+            sampler=self._sampler(),
+        )
