@@ -56,8 +56,8 @@ def test_the_demo_ends_with_a_table_and_a_report(
     assert printed.splitlines()[-2:] == [f"report: {path}" for path in reports]
     pages = Page(reports[1].read_text(encoding="utf-8"))
     assert "Questions of the kind: picture" in pages.texts
-    # Three kinds, four questions each, with five pages by look and five by words.
-    assert len(pages.of("img")) == 3 * 4 * 10
+    # Four questions of each kind with five pages by look, and by words where a text layer has any: not of pictures.
+    assert len(pages.of("img")) == 3 * 4 * 5 + 2 * 4 * 5
     page = Page((tmp_path / "out" / "report.html").read_text(encoding="utf-8"))
     sections = [section["aria-labelledby"] for section in page.of("section")]
     assert sections[:6] == ["run", "results", "claims", "notes", "training", "sweep"]
