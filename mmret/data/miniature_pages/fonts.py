@@ -29,7 +29,6 @@ def font(name: str, pixels: int) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts", "ttf", FONTS[name]), pixels)
 
 
-@cache
 def width(text: str, name: str, size: int) -> float:
     """How wide a text is, in units, at a size in units."""
     return font(name, size).getlength(text)

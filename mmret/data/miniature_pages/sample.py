@@ -10,7 +10,7 @@ A curriculum leads to them, since reading comes first and is slow to come from w
 | `text` | whole (128 × 128): a title over paragraphs, tables, charts and icons, asked for by words alone |
 | `page` | the same, asked for anything |
 
-Pictures and places that are asked for too early undo the reading (seen at this size: in 100 steps).
+The step from small pages to whole ones undoes much of the reading; why has not been taken apart.
 """
 
 from __future__ import annotations
