@@ -14,33 +14,15 @@ from typing import Any, NamedTuple
 import pytest
 from PIL import Image
 
+from mmret import methods
 from mmret.backbones.pretraining import save_backbone, trainable_backbone
 from mmret.cli import main
 from mmret.composition import MappingNetwork, save_phi
 from mmret.data.records import write_json_lines
-from mmret.methods import (
-    RTD,
-    SEARLE,
-    Combiner,
-    ContrastivePretraining,
-    DocumentScreenshotEmbedding,
-    LinCIR,
-    Pic2Word,
-    ZeroShotCIR,
-)
 from mmret.tables.load import load_spec
 from tests.backbones.tiny_pages import FAMILIES
 
-MODULES = (
-    RTD,
-    SEARLE,
-    Combiner,
-    ContrastivePretraining,
-    DocumentScreenshotEmbedding,
-    LinCIR,
-    Pic2Word,
-    ZeroShotCIR,
-)
+MODULES = tuple(getattr(methods, name) for name in methods.__all__)
 STEPS = ("training_step", "validation_step", "test_step")
 CONFIGS = Path(__file__).parents[1] / "configs"
 TABLES = sorted(CONFIGS.glob("tables/**/*.yaml"))

@@ -97,7 +97,7 @@ def _recorded(path: Path, found: Mapping[str, Any], write: bool) -> Any:
     if write:
         write_text(path, json.dumps(found, indent=1) + "\n")
     if not path.is_file():
-        raise InputError(f"There is no record {path}; write one with `mmret miniature check --record`.")
+        raise InputError(f"There is no record {path}; add --record to write one.")
     return read_json(path)
 
 

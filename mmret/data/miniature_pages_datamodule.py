@@ -87,12 +87,14 @@ class MiniaturePagesDataModule(BatchedDataModule):
         counts: dict[Stage, int] = {
             stage: self.hparams[option] for option, stage in _STAGES.items() if self.hparams[option]
         }
-        odd = [option for option in _STAGES if self.hparams[option] % self.batch_size]
-        if odd or not counts:
-            raise InputError(
-                f"{odd[0] if odd else 'pages'} is {self.hparams[odd[0]] if odd else 0:,}; give a multiple of the "
-                f"batch_size, {self.batch_size:,}: a batch holds pages of one stage."
-            )
+        for option in _STAGES:
+            if self.hparams[option] % self.batch_size:
+                raise InputError(
+                    f"{option} is {self.hparams[option]:,}; give a multiple of the batch_size, {self.batch_size:,}: a "
+                    "batch holds pages of one stage."
+                )
+        if not counts:
+            raise InputError(f"There is no page to train on; give one of {', '.join(_STAGES)}.")
         self.train = MiniaturePages(counts, str(self.seed))
         self.val = MiniaturePages({"page": self.hparams["held_out"]}, "val")
 

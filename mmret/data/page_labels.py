@@ -14,7 +14,7 @@ for the pages that it leads to; `?only=a.pdf,b.pdf` takes some documents only, s
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -119,7 +119,7 @@ def load_outlines(root: str | Path, gallery: Gallery, only: Sequence[str] | None
     return _own(place, found, gallery, json.dumps(asked).encode())
 
 
-def _read_outlines(root: Path, gallery: Gallery, only: Sequence[str] | None) -> Annotations:
+def _read_outlines(root: Path, gallery: Gallery, only: Sequence[str] | None = None) -> Annotations:
     titles = outline_pairs(list_documents(root, only=only, kinds=["pdf"])).records
     images = LabelledPages(root, sorted({record["file"] for record in titles}))
     return _annotations(images, ((str(root), record) for record in titles), gallery)
@@ -151,38 +151,6 @@ def _protocol(gallery: Gallery) -> Protocol:
     return Protocol(query_text_field="query", gallery=gallery)
 
 
-def _contoso(name: str, gallery: Gallery) -> Release:
-    return Release(
-        name=name,
-        folder="documents/contoso",
-        version="1",
-        counts={"test": {"queries": 201, "gallery entries": 263}},
-        protocol=_protocol(gallery),
-        metrics=METRICS,
-        files=lambda root, split: (root / QUERIES,),
-        read=partial(_read, gallery),
-        text_fields=("query",),
-    )
-
-
-def _read(gallery: Gallery, root: Path, split: str, protocol: Protocol) -> Annotations:
-    return read_labels(root, gallery)
-
-
-def _manuals(name: str, gallery: Gallery) -> Release:
-    return Release(
-        name=name,
-        folder="documents/debian-manuals",
-        version="1",
-        counts={"test": {"queries": 1629, "gallery entries": 1898}},
-        protocol=_protocol(gallery),
-        metrics=METRICS,
-        files=lambda root, split: tuple(root / file for file in ASKED),
-        read=lambda root, split, protocol: _read_outlines(root, gallery, ASKED),
-        text_fields=("query",),
-    )
-
-
 ASKED: Final = (
     "debian-policy/policy.pdf",
     "gnuplot-doc/gnuplot.pdf",
@@ -190,8 +158,32 @@ ASKED: Final = (
     "r-doc-pdf/R-exts.pdf",
 )
 """The manuals that `debian-manuals` asks about."""
-MANUALS: Final = (_manuals("debian-manuals", "split"), _manuals("debian-manuals-within", "document"))
-"""The outlines of four of the Debian manuals, over all of their pages and within each; others are there to train on."""
 
-CONTOSO: Final = (_contoso("contoso", "split"), _contoso("contoso-within", "document"))
+
+def _releases(
+    name: str, counts: Mapping[str, int], files: Sequence[str], read: Callable[[Path, Gallery], Annotations]
+) -> tuple[Release, Release]:
+    """A set of documents over all of its pages, and within the documents that hold a question's answers."""
+    return tuple(  # type: ignore[return-value]
+        Release(
+            name=name if gallery == "split" else f"{name}-within",
+            folder=f"documents/{name}",
+            version="1",
+            counts={"test": counts},
+            protocol=_protocol(gallery),
+            metrics=METRICS,
+            files=lambda root, split: tuple(root / file for file in files),
+            read=lambda root, split, protocol: read(root, protocol.gallery),
+            text_fields=("query",),
+        )
+        for gallery in _GALLERIES
+    )
+
+
+_GALLERIES: Final[tuple[Gallery, Gallery]] = ("split", "document")
+CONTOSO: Final = _releases("contoso", {"queries": 201, "gallery entries": 263}, [QUERIES], read_labels)
 """The sample's 201 questions over all of its pages, and within the documents of their answers."""
+MANUALS: Final = _releases(
+    "debian-manuals", {"queries": 1629, "gallery entries": 1898}, ASKED, partial(_read_outlines, only=ASKED)
+)
+"""The outlines of four of the Debian manuals, over all of their pages and within each; others are there to train on."""

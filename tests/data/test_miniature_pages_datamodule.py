@@ -41,5 +41,7 @@ def test_streams_differ_by_seed_and_validation_has_its_own() -> None:
 def test_a_batch_of_two_stages_is_refused() -> None:
     with pytest.raises(InputError, match=r"lists is 6; give a multiple of the batch_size, 4"):
         MiniaturePagesDataModule(lists=6, batch_size=4).setup()
-    with pytest.raises(InputError, match="pages is 0"):
+    with pytest.raises(
+        InputError, match="There is no page to train on; give one of words, lists, blocks, texts, pages"
+    ):
         MiniaturePagesDataModule(pages=0, batch_size=4).setup()

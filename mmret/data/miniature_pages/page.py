@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final
 
 Fact = tuple[str, ...]
 """What may be asked of a page: a kind, then its values, such as ("title", "harbour") or ("icon", "red", "star")."""
@@ -109,8 +109,9 @@ class Icon:
 
     shape: str
     colour: str
-    words: tuple[str, ...] = ()
-    text: str = ""
+
+    words: ClassVar[tuple[str, ...]] = ()
+    text: ClassVar[str] = ""
 
 
 Content = Paragraph | Table | Chart | Icon

@@ -57,7 +57,7 @@ def say(facts: Sequence[Fact], rng: random.Random) -> str:
 def choose_facts(page: Page, kind: str, count: int, rng: random.Random) -> tuple[Fact, ...]:
     """Up to `count` facts of a page that a question of this kind may name, each about another thing.
 
-    None if the page has nothing of the kind.
+    Empty if the page has nothing of the kind.
     """
     fitting = sorted(fact for fact in page.facts if fact[0] in NAMED[kind])
     rng.shuffle(fitting)
