@@ -15,3 +15,10 @@ def backbone_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def world_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_world(tmp_path_factory.mktemp("tiny") / "world")
+
+
+@pytest.fixture(scope="module")
+def qwen(tmp_path_factory: pytest.TempPathFactory) -> str:
+    from tests.backbones.tiny_pages import FAMILIES  # needs the extra `vlm`, which other methods do not
+
+    return str(FAMILIES["qwen2_vl"](tmp_path_factory.mktemp("qwen") / "qwen2_vl"))

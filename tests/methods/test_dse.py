@@ -1,23 +1,17 @@
 import math
-import os
-import socket
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
-from lightning.pytorch import LightningDataModule, Trainer
+from lightning.pytorch import LightningDataModule
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.strategies import ModelParallelStrategy
-from safetensors.torch import load_file
 from torch import Tensor
 
 from mmret.backbones import load_backbone
-from mmret.backbones.adapters import adapter_parameters
 from mmret.errors import InputError
 from mmret.losses import info_nce
 from mmret.methods import DocumentScreenshotEmbedding
@@ -25,16 +19,8 @@ from mmret.methods.joint_batch import join
 from mmret.methods.page_features import encode, page_chunks, query_chunks
 from tests.backbones.tiny_pages import FAMILIES
 from tests.methods.toy_data import write_backbone
+from tests.methods.toy_dse import ADAM, LORA, made, trainer
 from tests.methods.toy_pages import COLOURS, ToyPages, page_batch
-
-ADAM = partial(torch.optim.AdamW, lr=0.01)
-SGD = partial(torch.optim.SGD, lr=0.5)
-LORA = {"rank": 2, "dropout": 0.5}
-
-
-@pytest.fixture(scope="module")
-def qwen(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(FAMILIES["qwen2_vl"](tmp_path_factory.mktemp("qwen") / "qwen2_vl"))
 
 
 @pytest.fixture(scope="module")
@@ -50,34 +36,9 @@ def dropping(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(write_backbone(tmp_path_factory.mktemp("clip") / "clip", patch_dropout=0.5))
 
 
-def made(name: str, **options: Any) -> DocumentScreenshotEmbedding:
-    """A module that stands alone, as in a training on one device."""
-    module = DocumentScreenshotEmbedding(name, **{"optimizer": ADAM, **options})
-    torch.manual_seed(3)
-    module.configure_model()
-    shake_adapter(module)
-    module._trainer = SimpleNamespace(world_size=1)  # type: ignore[assignment]
-    return module
-
-
-def shake_adapter(module: DocumentScreenshotEmbedding) -> None:
-    """A new adapter's second factor is 0, and the first has no gradient then."""
-    generator = torch.Generator().manual_seed(5)
-    for weight in adapter_parameters(module.model):
-        weight.data += 0.1 * torch.randn(weight.shape, generator=generator)
-
-
 def batch_of(module: DocumentScreenshotEmbedding, count: int = 6, **options: Any) -> Any:
     transform = module.model.transform
     return page_batch(transform.pixels, transform.stack, range(count), **options)
-
-
-def trainer(out: Path, **options: Any) -> Trainer:
-    settings = {
-        "max_steps": 4, "accelerator": "cpu", "logger": False, "enable_progress_bar": False,
-        "enable_model_summary": False, "enable_checkpointing": False, "default_root_dir": out,
-    }  # fmt: skip
-    return Trainer(**{**settings, **options})
 
 
 def test_training_learns_the_pages_and_writes_a_backbone(backbone_folder: Path, tmp_path: Path) -> None:
@@ -291,108 +252,6 @@ def test_a_resumed_training_ends_as_an_unbroken_one_with_dropout(qwen: str, tmp_
         assert torch.equal(resumed[name], value), name
     held = torch.load(stopped, weights_only=False)["state_dict"]
     assert held and all("lora_" in name for name in held)
-
-
-def one_step(
-    name: str, out: Path, devices: int, hard: int, **options: Any
-) -> tuple[dict[str, Tensor], float]:
-    torch.manual_seed(0)
-    module = DocumentScreenshotEmbedding(name, SGD, temperature=0.2, **options)
-    module.configure_model()  # here, so that the spawned processes hand their weights back to it
-    shake_adapter(module)
-    data = ToyPages(name, batch_size=8 // devices, hard=hard, also=[3])
-    run = trainer(
-        out, max_steps=1, limit_val_batches=0, devices=devices,
-        strategy="ddp_spawn_find_unused_parameters_true" if devices > 1 else "auto",
-    )  # fmt: skip
-    run.fit(module, datamodule=data)
-    return module.state_dict(), run.callback_metrics["train/loss"].item()
-
-
-@pytest.mark.multiprocess
-@pytest.mark.parametrize(
-    ("folder", "tail", "hard", "options"),
-    [
-        ("backbone_folder", "", 1, {"symmetric": True, "positive_threshold": 0.9}),
-        ("backbone_folder", "", 0, {"chunk_size": 3}),
-        ("qwen", "?pooling=tokens", 1, {"adapter": {**LORA, "dropout": 0.0}, "chunk_size": 3}),
-    ],
-)
-def test_two_devices_take_the_step_of_one_with_the_whole_batch(
-    request: pytest.FixtureRequest, tmp_path: Path, folder: str, tail: str, hard: int, options: dict[str, Any]
-) -> None:
-    """Pages of both devices are negatives, less those known to answer: the step is the undivided batch's."""
-    name = f"{request.getfixturevalue(folder)}{tail}"
-    alone, loss_alone = one_step(name, tmp_path / "alone", 1, hard, **options)
-    together, loss_together = one_step(name, tmp_path / "together", 2, hard, **options)
-    assert loss_together == pytest.approx(loss_alone, rel=1e-5)
-    before = made(name, **options).state_dict()
-    assert sum(not torch.equal(value, before[key]) for key, value in alone.items()) > 8
-    for key, value in alone.items():
-        torch.testing.assert_close(together[key], value, rtol=1e-4, atol=1e-6)
-
-
-def join_two(rank: int, port: int) -> None:
-    """This process as one of two, which `sharded` trainers then find."""
-    os.environ |= {"LOCAL_RANK": str(rank), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-
-
-def sharded(out: Path, **options: Any) -> Trainer:
-    strategy = ModelParallelStrategy(data_parallel_size=2, tensor_parallel_size=1)
-    return trainer(out, devices=2, strategy=strategy, **options)
-
-
-def in_two_processes(work: Callable[..., None], *arguments: Any) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    torch.multiprocessing.spawn(work, (port, *arguments), nprocs=2)
-
-
-def sharded_step(rank: int, port: int, name: str, out: Path, options: dict[str, Any]) -> None:
-    join_two(rank, port)
-    torch.manual_seed(0)
-    module = DocumentScreenshotEmbedding(name, SGD, temperature=0.2, **options)
-    sharded(out, max_steps=1).fit(module, datamodule=ToyPages(name, batch_size=4, hard=1))
-
-
-@pytest.mark.multiprocess
-@pytest.mark.parametrize("options", [{}, {"chunk_size": 3, "checkpoint_gradients": True}])
-def test_sharded_weights_take_the_plain_step_and_are_written_whole(
-    qwen: str, tmp_path: Path, options: dict[str, Any]
-) -> None:
-    torch.manual_seed(0)
-    module = DocumentScreenshotEmbedding(qwen, SGD, temperature=0.2)
-    run = trainer(tmp_path / "alone", max_steps=1)
-    run.fit(module, datamodule=ToyPages(qwen, batch_size=8, hard=1))
-    in_two_processes(sharded_step, qwen, tmp_path / "sharded", options)
-    found = load_backbone(str(tmp_path / "sharded" / "backbone")).state_dict()
-    before = load_backbone(qwen).state_dict()
-    assert any(not torch.equal(value, before[key]) for key, value in found.items())
-    for key, value in module.model.state_dict().items():
-        torch.testing.assert_close(found[key], value, rtol=1e-4, atol=1e-6)
-
-
-def whole_and_resumed(rank: int, port: int, name: str, out: Path) -> None:
-    join_two(rank, port)
-    for run, checkpoint in (("whole", None), ("resumed", out / "whole" / "step=1.ckpt")):
-        torch.manual_seed(0)
-        options = {"adapter": LORA, "frozen_precision": "bf16", "chunk_size": 2}
-        module = DocumentScreenshotEmbedding(name, ADAM, **options)
-        saving = ModelCheckpoint(out / run, every_n_train_steps=1, save_top_k=-1, filename="{step}")
-        fit = sharded(out / run, max_steps=2, enable_checkpointing=True, callbacks=[saving])
-        fit.fit(module, datamodule=ToyPages(name, batch_size=2), ckpt_path=checkpoint)
-
-
-@pytest.mark.multiprocess
-def test_a_sharded_training_of_an_adapter_resumes_exactly(qwen: str, tmp_path: Path) -> None:
-    in_two_processes(whole_and_resumed, qwen, tmp_path)
-    whole, resumed = (
-        load_file(tmp_path / run / "adapter" / "adapter_model.safetensors") for run in ("whole", "resumed")
-    )
-    assert whole.keys() == resumed.keys()
-    assert all(torch.equal(resumed[key], value) for key, value in whole.items())
-    assert any(value.any() for key, value in whole.items() if "lora_B" in key)
 
 
 @pytest.mark.parametrize(
