@@ -90,8 +90,9 @@ def _dense(request: CellRequest, benchmark: Benchmark) -> Run:
         raise InputError("The method dense-text needs a model of sentence-transformers.")
     encoder = DenseText(**_chosen(request.method, _DENSE)).load()
     # One store for a model, its prompt and a set of texts, whichever rows and pools search it.
-    texts = request.method.get("text")
-    source = request.description["files"] or [benchmark.name, benchmark.version, *([texts] if texts else [])]
+    named = [request.method["text"]] if "text" in request.method else []
+    own = set(named) <= set(benchmark.other_texts)
+    source = [benchmark.name, benchmark.version, *named] if own else request.description["files"]
     mark = digest([encoder.fingerprint(), source])[:12]
     store = EmbeddingStore.open(request.folder.parent / "stores" / f"text-{mark}", encoder.fingerprint())
     encoder.embed(gallery_texts(request.method, benchmark).read(), store)

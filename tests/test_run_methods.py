@@ -16,6 +16,7 @@ from mmret.pages.documents import list_documents
 from mmret.pages.text import extract_text
 from mmret.retrieval.fusion import fuse_ranks, fuse_scores
 from mmret.retrieval.run import Run
+from mmret.run_methods import gallery_texts
 from mmret.tables import TableSpec, load_spec, run_table
 from mmret.tables.table import Table
 from tests.data.page_layouts import write_labelled, write_wiki_ss
@@ -214,3 +215,14 @@ def test_a_text_layer_of_other_pages_is_refused(root: Path, tmp_path: Path) -> N
     (tmp_path / "part.jsonl").write_text("".join(lines[1:]))
     table = ran(tmp_path, [{"name": "bm25", "method": {"name": "bm25", "text": "part.jsonl"}}])
     assert "has no text for 1 of 5 documents" in table.reasons["bm25", 0]
+
+
+def test_other_texts_of_a_benchmark_are_asked_for_by_name() -> None:
+    benchmark = load_benchmark("miniature-pages-picture", "val")
+    layer, described = (
+        dict(gallery_texts(options, benchmark).read()) for options in ({}, {"text": "described"})
+    )
+    assert layer.keys() == described.keys() and not any("chart" in text for text in layer.values())
+    assert sum("chart" in text for text in described.values()) > 100
+    with pytest.raises(InputError, match=r"no file of texts spoken\.jsonl"):
+        gallery_texts({"text": "spoken.jsonl"}, benchmark)
