@@ -1,6 +1,8 @@
 """Pages as an `ImageSource`: drawn on demand from the documents, or read from a folder of rendered pages."""
 
+import atexit
 import os
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -30,6 +32,9 @@ _OPEN_DOCUMENTS = 4
 CACHE_BYTES = 64_000_000
 """Page images that `DocumentPages` keeps, in bytes of RGB."""
 
+_SOURCES: "weakref.WeakSet[DocumentPages]" = weakref.WeakSet()
+"""All that may have documents open."""
+
 Key = TypeVar("Key")
 Value = TypeVar("Value")
 
@@ -56,6 +61,12 @@ class _Recent(Generic[Key, Value]):
                 self._total -= self._size(oldest)
                 self._close(oldest)
         return value
+
+    def close(self) -> None:
+        """Close all that is held."""
+        while self._held:
+            self._close(self._held.popitem()[1])
+        self._total = 0
 
 
 class DocumentPages:
@@ -124,6 +135,12 @@ class DocumentPages:
                 self._forget()
             return self._images.get((id, self.stamp(id)), lambda: self._draw(id))
 
+    def close(self) -> None:
+        """Close the documents that this process has open; they open again when a page is read."""
+        with pdf.LOCK:
+            if self._process == os.getpid():
+                self._open.close()
+
     def _draw(self, id: str) -> Image.Image:
         document, number = self._document(id), split_page_id(id)[1]
         path, password = self.root / document.file, self.passwords.of(document.file)
@@ -153,6 +170,7 @@ class DocumentPages:
         self._open: _Recent[tuple[Path, str], pypdfium2.PdfDocument] = _Recent(
             _OPEN_DOCUMENTS, lambda _: 1, lambda document: document.close()
         )
+        _SOURCES.add(self)
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name not in {"_images", "_open"}}
@@ -160,6 +178,13 @@ class DocumentPages:
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
         self._forget()
+
+
+@atexit.register
+def _close_documents() -> None:
+    """Close what is open at a program's end: pypdfium2 would complain of it while it does so."""
+    for pages in list(_SOURCES):
+        pages.close()
 
 
 class RenderedPages:

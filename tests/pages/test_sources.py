@@ -1,5 +1,7 @@
 import multiprocessing
 import pickle
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -61,6 +63,23 @@ def test_few_documents_stay_open_and_images_stay_within_their_bytes(
         pages.read(f"{name}.pdf#2")
     assert len(pages._open._held) == 4
     assert len(pages._images._held) == 2
+
+
+def test_a_program_ends_in_silence_with_documents_open(docs: Path) -> None:
+    # A finalizer made before pypdfium2 is imported, as other packages do, runs all finalizers after its last look.
+    before = "import weakref; weakref.finalize(weakref.finalize, int);"
+    source = f"from mmret.pages.sources import DocumentPages; pages = DocumentPages({str(docs)!r});"
+    program = f"{before} {source} pages.read('a.pdf#0'); print(len(pages.ids))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("19\n", "")
+
+
+def test_closed_documents_open_again(docs: Path) -> None:
+    pages = DocumentPages(docs, AT_72, cache_bytes=0)
+    before = pages.read("a.pdf#1")
+    pages.close()
+    assert len(pages._open._held) == 0
+    assert np.array_equal(pages.read("a.pdf#1"), before)
 
 
 def test_a_changed_document_is_drawn_anew_under_another_stamp(docs: Path) -> None:
