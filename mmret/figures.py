@@ -155,7 +155,9 @@ def draw_overview(table: Table) -> Picture | None:
     rows = [(label, item) for label, item in found if item is not None]
     if not rows:
         return None
-    with _canvas(5.6, 0.5 + 0.32 * len(rows)) as (figure, axes):
+    # Beside labels of some 30 letters the axis keeps half of the picture; longer ones make it wider.
+    longest = max(len(label) for label, _ in rows)
+    with _canvas(max(5.6, 2.8 + 0.085 * longest), 0.5 + 0.32 * len(rows)) as (figure, axes):
         _draw_intervals(axes, rows)
         details = (f"{label} {item.value:.2f} [{item.low:.2f}, {item.high:.2f}]" for label, item in rows)
         return _picture(figure, f"{metric} × 100, with 95 % intervals", tuple(details))

@@ -1,5 +1,6 @@
 """What the miniature page encoder can do: questions of each kind over the generated pages of val."""
 
+from math import comb
 from typing import Final
 
 import numpy as np
@@ -36,6 +37,12 @@ def probe_pages(backbone: Backbone) -> dict[str, float]:
 
 
 def chances() -> dict[str, float]:
-    """The same of a random ranking, where one page answers."""
-    pages = len(pages_benchmark("val").gallery)
-    return {f"{kind} success@{k}": k / pages for kind in KINDS for k in CUTOFFS}
+    """The same of a random ranking, whose first K miss all R answers among N pages in C(N − R, K) of C(N, K) cases."""
+    return {f"{kind} success@{k}": _chance(kind, k) for kind in KINDS for k in CUTOFFS}
+
+
+def _chance(kind: str, k: int) -> float:
+    benchmark = pages_benchmark("val", kind)
+    pages = len(benchmark.gallery)
+    missed = [comb(pages - len(query.targets), k) / comb(pages, k) for query in benchmark.queries]
+    return 1 - sum(missed) / len(missed)

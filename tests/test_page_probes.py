@@ -2,12 +2,14 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 
 from mmret.backbones import load_backbone
 from mmret.backbones.pretraining import trainable_backbone
 from mmret.commands.miniature import MARGIN, PAGES_RECORD, compare
+from mmret.data.miniature_pages import pages_benchmark
 from mmret.page_probes import chances, probe_pages
 
 
@@ -25,6 +27,20 @@ def test_random_weights_know_nothing() -> None:
     found = probe_pages(backbone)
     assert found.keys() == chances().keys()
     assert max(value for name, value in found.items() if name.endswith("@10")) < 0.15
+
+
+def test_chance_is_that_of_a_random_ranking() -> None:
+    benchmark = pages_benchmark("val", "text")
+    generator = np.random.default_rng(0)
+    hits = [
+        any(benchmark.gallery[place] in query.targets for place in generator.choice(500, 10, replace=False))
+        for query in benchmark.queries
+        for _ in range(200)
+    ]
+    assert chances()["text success@10"] == pytest.approx(np.mean(hits), abs=0.01)
+    assert chances()["text success@1"] == pytest.approx(
+        np.mean([len(query.targets) / 500 for query in benchmark.queries])
+    )
 
 
 def test_what_falls_short_is_counted() -> None:

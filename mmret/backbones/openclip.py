@@ -12,7 +12,10 @@ from open_clip.factory import load_checkpoint
 from open_clip.tokenizer import SimpleTokenizer
 from torch import Tensor
 
-from mmret.backbones import openclip_specs
+from mmret.backbones import (
+    openclip_specs,
+    page_network,  # noqa: F401 (registers the network with timm)
+)
 from mmret.backbones.base import Backbone, PatchFeatures, PromptTokens
 from mmret.backbones.checkpoints import find_weights, reading
 from mmret.backbones.crops import parse_crops

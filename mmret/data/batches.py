@@ -51,14 +51,15 @@ class ImageBatch(TypedDict):
 class QueryPageBatch(TypedDict):
     """B text queries and N ≥ B pages, the first B being the queries' own, row by row.
 
-    `pages` are uint8, [N, 3, H, W] or N tensors [3, H, W], as a backbone's `transform.pixels` and `.stack` give them;
-    the N − B behind the queries' own are hard negatives. `page_ids` has N ids; `relevant` has for each query the ids of
-    all pages that are known to answer it, which are negatives of it nowhere.
+    `pages` are uint8, [N, 3, H, W] or N tensors [3, H, W], as a backbone's `transform.pixels` and `.stack` give them,
+    or N texts, which are encoded as queries are; the N − B behind the queries' own are hard negatives. `page_ids` has N
+    ids; `relevant` has for each query the ids of all pages that are known to answer it, which are negatives of it
+    nowhere.
     """
 
     query_ids: list[str]
     queries: list[str]
-    pages: Tensor | Sequence[Tensor]
+    pages: Tensor | Sequence[Tensor] | Sequence[str]
     page_ids: list[str]
     relevant: list[frozenset[str]]
 

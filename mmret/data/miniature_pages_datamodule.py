@@ -16,6 +16,7 @@ from mmret.data.miniature_pages.sample import Stage
 from mmret.errors import InputError
 
 _STAGES: Final[dict[str, Stage]] = {
+    "layers": "layer",
     "words": "word",
     "lists": "words",
     "blocks": "block",
@@ -29,6 +30,7 @@ class PageItem(NamedTuple):
     """A page of the training stream with a question about it; its id is its number."""
 
     id: str
+    stage: Stage
     page: Page
     question: PageQuestion
 
@@ -44,19 +46,21 @@ class MiniaturePages:
         return self.ends[-1]
 
     def __getitem__(self, index: int) -> PageItem:
-        page, question = training_page(index, self.names[bisect_right(self.ends, index)], self.stream)
-        return PageItem(f"{self.stream}-{index}", page, question)
+        stage = self.names[bisect_right(self.ends, index)]
+        return PageItem(f"{self.stream}-{index}", stage, *training_page(index, stage, self.stream))
 
 
 class MiniaturePagesDataModule(BatchedDataModule):
     """Generated pages and questions, for `DocumentScreenshotEmbedding`: batches are `QueryPageBatch`.
 
-    The training is a curriculum in the order of the stream (`mmret.data.miniature_pages.sample`): single words, words
-    and blocks on small pages (64 × 64 pixels), where reading is learnt at a quarter of the cost, then whole pages
-    (128 × 128). Every page is met once. All pages of a batch that answer a question are known to be relevant to it.
+    The training is a curriculum in the order of the stream (`mmret.data.miniature_pages.sample`): text layers, without
+    which towers that know nothing wait for each other; then single words, words and blocks on small pages (64 × 64
+    pixels), where reading is learnt at a quarter of the cost; then whole pages (128 × 128). Every page is met once. All
+    pages of a batch that answer a question are known to be relevant to it.
 
     Args:
-        words: How many pages with one word, to begin with; as each of these numbers, a multiple of `batch_size`.
+        layers: How many text layers, to begin with; as each of these numbers, a multiple of `batch_size`.
+        words: How many pages with one word.
         lists: How many pages with one to four words.
         blocks: How many small pages with a block.
         texts: How many whole pages that are asked for by words alone.
@@ -69,6 +73,7 @@ class MiniaturePagesDataModule(BatchedDataModule):
 
     def __init__(
         self,
+        layers: int = 0,
         words: int = 0,
         lists: int = 0,
         blocks: int = 0,
@@ -108,14 +113,21 @@ class MiniaturePagesDataModule(BatchedDataModule):
 
 
 def collate_pages(items: list[PageItem]) -> QueryPageBatch:
-    """Pages, drawn at their own size, and questions to one batch."""
+    """Pages, drawn at their own size or as their text layers, and questions to one batch."""
     ids = [item.id for item in items]
     pages = [item.page for item in items]
     questions = [item.question for item in items]
     return {
         "query_ids": ids,
         "queries": [question.text for question in questions],
-        "pages": torch.stack([pil_to_tensor(draw_page(page)) for page in pages]),
+        "pages": _seen(items[0].stage, pages),
         "page_ids": ids,
         "relevant": relevant_pages(questions, pages, ids),
     }
+
+
+def _seen(stage: Stage, pages: list[Page]) -> torch.Tensor | list[str]:
+    """What a batch of a stage has of its pages."""
+    if stage == "layer":
+        return [page.text for page in pages]
+    return torch.stack([pil_to_tensor(draw_page(page)) for page in pages])

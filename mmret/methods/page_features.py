@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -21,12 +21,14 @@ def query_chunks(backbone: Backbone, queries: Sequence[str], size: int) -> list[
     return [partial(_queries, backbone, part) for part in torch.split(tokens, size)]
 
 
-def page_chunks(backbone: Backbone, pages: Pixels, size: int) -> list[Encode]:
-    """The encodings of up to `size` pages each.
+def page_chunks(backbone: Backbone, pages: Pixels | Sequence[str], size: int) -> list[Encode]:
+    """The encodings of up to `size` pages each; pages that are texts are encoded as queries are.
 
     Pages are counted, whatever their sizes; what a model takes of them (Qwen's patches, one behind another) is made
     within each chunk, and never split.
     """
+    if isinstance(pages[0], str):
+        return query_chunks(backbone, cast(Sequence[str], pages), size)
     starts = range(0, len(pages), size)
     return [partial(_pages, backbone, pages[start : start + size]) for start in starts]
 

@@ -23,8 +23,9 @@ EXACT: dict[str, tuple[dict[str, Any], tuple[int, int]]] = {
     "convnext": ({**TIMM, "timm_model_name": "test_convnext"}, (5, 5)),
     # Its norms scale and do not centre.
     "convnext-rms": ({**TIMM, "image_size": 128, "timm_model_name": "convnext_zepto_rms"}, (4, 4)),
-    # The architecture of `miniature-pages`.
     "starnet": ({**TIMM, "image_size": 128, "timm_model_name": "starnet_s150"}, (4, 4)),
+    # The architecture of `miniature-pages`.
+    "page-resnet": ({**TIMM, "image_size": 64, "timm_model_name": "page_resnet"}, (8, 8)),
     "maxvit": ({**TIMM, "timm_model_name": "test_maxvit"}, (5, 5)),
     "byobnet": ({**TIMM, "timm_model_name": "test_byobnet"}, (5, 5)),
     "resnet": ({**TIMM, "timm_model_name": "test_resnet"}, (5, 5)),

@@ -14,6 +14,18 @@ def test_the_curriculum_goes_from_words_to_pages() -> None:
     assert [len(batch["query_ids"]) for batch in data.val_dataloader()] == [3]
 
 
+def test_it_may_begin_with_text_layers() -> None:
+    data = MiniaturePagesDataModule(layers=4, words=4, pages=0, batch_size=4)
+    data.setup()
+    layers, words = data.train_dataloader()
+    assert layers["pages"] == [data.train[number].page.text for number in range(4)]
+    assert all(
+        set(question.split()) & set(layer.split())
+        for question, layer in zip(layers["queries"], layers["pages"], strict=True)
+    )
+    assert tuple(words["pages"].shape) == (4, 3, 64, 64)
+
+
 def test_a_batch_says_which_pages_answer() -> None:
     data = MiniaturePagesDataModule(words=64, pages=0, batch_size=64)
     data.setup()
@@ -42,6 +54,7 @@ def test_a_batch_of_two_stages_is_refused() -> None:
     with pytest.raises(InputError, match=r"lists is 6; give a multiple of the batch_size, 4"):
         MiniaturePagesDataModule(lists=6, batch_size=4).setup()
     with pytest.raises(
-        InputError, match="There is no page to train on; give one of words, lists, blocks, texts, pages"
+        InputError,
+        match="There is no page to train on; give one of layers, words, lists, blocks, texts, pages",
     ):
         MiniaturePagesDataModule(pages=0, batch_size=4).setup()

@@ -183,6 +183,17 @@ def test_pages_that_answer_are_no_negatives(backbone_folder: Path) -> None:
     assert left_out == {True: [[0, 2], [0, 4], [1, 3], [1, 5], [2, 4]], False: []}
 
 
+@pytest.mark.parametrize("chunk", [None, 2])
+def test_pages_may_be_texts(chunk: int | None, backbone_folder: Path) -> None:
+    module = made(str(backbone_folder), chunk_size=chunk)
+    batch = {**batch_of(module, count=3), "pages": ["red", "green and blue", "black"]}
+    queries, pages = (
+        module.model.encode_text(module.model.tokenize(batch[name])) for name in ("queries", "pages")
+    )
+    found = module._joint(batch)  # type: ignore[arg-type]
+    assert torch.allclose(found.similarities(), F.normalize(queries) @ F.normalize(pages).T, atol=1e-5)
+
+
 def test_matryoshka_averages_the_widths(backbone_folder: Path) -> None:
     module = made(str(backbone_folder), matryoshka=[16, 4], matryoshka_weights=[3.0, 1.0])
     joint = module._joint(batch_of(module))

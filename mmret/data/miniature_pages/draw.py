@@ -6,7 +6,7 @@ from typing import Final
 
 from PIL import Image, ImageDraw
 
-from mmret.data.miniature.draw import POLYGONS
+from mmret.data.miniature.draw import POLYGONS, RGB
 from mmret.data.miniature_pages.fonts import font
 from mmret.data.miniature_pages.page import Block, Chart, Content, Icon, Page, Paragraph, Style, Table
 from mmret.data.miniature_pages.sample import (
@@ -18,14 +18,6 @@ from mmret.data.miniature_pages.sample import (
     line_height,
 )
 
-RGB: Final = {
-    "red": (214, 39, 40),
-    "orange": (250, 140, 20),
-    "green": (40, 160, 60),
-    "blue": (40, 90, 220),
-    "purple": (140, 60, 190),
-    "brown": (125, 75, 35),
-}
 INK: Final = (25, 25, 30)
 RULES: Final = (150, 150, 155)
 PALE: Final = (205, 205, 210)

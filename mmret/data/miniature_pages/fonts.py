@@ -13,12 +13,8 @@ FONTS: Final = {
     "sans bold": "DejaVuSans-Bold.ttf",
     "serif": "DejaVuSerif.ttf",
     "serif bold": "DejaVuSerif-Bold.ttf",
-    "mono": "DejaVuSansMono.ttf",
-    "roman": "STIXGeneral.ttf",
-    "roman bold": "STIXGeneralBol.ttf",
-    "oblique": "DejaVuSans-Oblique.ttf",
 }
-"""Name → file; "roman" is the Times of STIX."""
+"""Name → file."""
 
 
 @cache

@@ -4,13 +4,12 @@ A curriculum leads to them, since reading comes first and is slow to come from w
 
 | stage | a page |
 |---|---|
+| `layer` | no picture: the text layer of a whole page, from which the query encoder learns what words are |
 | `word` | small (64 × 64 units), one word on it |
 | `words` | small, one to four words, each on a line of its own |
 | `block` | small, a paragraph or a table, with or without a title |
 | `text` | whole (128 × 128): a title over paragraphs, tables, charts and icons, asked for by words alone |
 | `page` | the same, asked for anything |
-
-The step from small pages to whole ones undoes much of the reading; why has not been taken apart.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ from mmret.data.miniature_pages.page import (
     Table,
 )
 
-Stage = Literal["word", "words", "block", "text", "page"]
+Stage = Literal["layer", "word", "words", "block", "text", "page"]
 SINGLE_WORDS: Final = {"word": 1, "words": 4}
 """Stages of single words → the most of them on a page."""
 
@@ -49,23 +48,25 @@ MOST_RIGHT, MOST_DOWN = 10, 31
 """Units by which small pages begin elsewhere, at most."""
 
 MARGIN: Final = 3
-TITLE_HEIGHT: Final = 18
+TITLE_HEIGHT: Final = 20
 LAYOUTS: Final = (
     ("top left", "top right", "bottom left", "bottom right"),
     ("top", "bottom left", "bottom right"),
     ("top left", "top right", "bottom"),
 )
 PAPERS: Final = ((255, 255, 255), (252, 248, 235), (240, 244, 250), (245, 245, 245))
-BODY_FONTS: Final = ("sans", "serif", "mono", "roman", "oblique", "sans bold")
-TITLE_FONTS: Final = ("sans bold", "serif bold", "roman bold")
-ROW_HEIGHT: Final = 11
+BODY_FONTS: Final = ("sans", "serif")
+BODY_SIZES: Final = (10, 11, 12)
+TITLE_FONTS: Final = ("sans bold", "serif bold")
+TITLE_SIZE, SMALL_TITLE_SIZE = 14, 12
+SMALLEST: Final = 10
+"""Units of the print in tables and over charts."""
+ROW_HEIGHT: Final = 13
 """Units of a table's row."""
 #: Of the blocks beside the first paragraph. No more than one table and one chart a page.
 KINDS: Final = {"paragraph": 0.2, "table": 0.2, "chart": 0.25, "icon": 0.35}
 FILLED: Final = 0.2
 """The share of a paragraph's words behind which a filler stands."""
-ROMAN_GROWS: Final = 1
-"""STIX is small for its size: so many units are added."""
 
 
 class Box(NamedTuple):
@@ -103,11 +104,11 @@ def sample_page(rng: random.Random, stage: Stage = "page") -> Page:
     """A page at random, of a stage of the curriculum; `page` is a whole one."""
     if stage in SINGLE_WORDS:
         return _words_page(rng, SINGLE_WORDS[stage])
-    words = iter(rng.sample(WORDS, 96))
+    words = iter(rng.sample(WORDS, len(WORDS)))
     small = stage == "block"
     side = SMALL_SIDE if small else SIDE
     titled = not small or rng.random() < 0.4
-    style = Style(rng.choice(TITLE_FONTS), 10 if small else 12)
+    style = Style(rng.choice(TITLE_FONTS), SMALL_TITLE_SIZE if small else TITLE_SIZE)
     origin = _origin(rng) if small else (0, 0)
     title = _title(words, style, side - 2 * MARGIN - origin[0], rng) if titled else ()
     places = ("whole",) if small else rng.choice(LAYOUTS)
@@ -173,18 +174,17 @@ def _content(kind: str, box: Box, words: Iterator[str], rng: random.Random) -> C
         case "paragraph":
             return Paragraph(_lines(box, style, words, rng), style)
         case "table":
-            return Table(_rows(box, words, rng), Style(style.font, 8))
+            return Table(_rows(box, words, rng), Style(style.font, SMALLEST))
         case "chart":
             values = tuple(round(rng.uniform(0.2, 1), 2) for _ in range(rng.choice((4, 5))))
             label = next(words)
-            return Chart(rng.choice(CHARTS), rng.choice(COLOURS), label, values, Style(style.font, 8))
+            return Chart(rng.choice(CHARTS), rng.choice(COLOURS), label, values, Style(style.font, SMALLEST))
         case _:
             return Icon(rng.choice(SHAPES), rng.choice(COLOURS))
 
 
 def _style(rng: random.Random) -> Style:
-    font = rng.choice(BODY_FONTS)
-    return Style(font, rng.choice((8, 9, 10)) + (ROMAN_GROWS if font == "roman" else 0))
+    return Style(rng.choice(BODY_FONTS), rng.choice(BODY_SIZES))
 
 
 def _lines(box: Box, style: Style, words: Iterator[str], rng: random.Random) -> tuple[tuple[str, ...], ...]:

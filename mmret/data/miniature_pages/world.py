@@ -1,6 +1,6 @@
 """The benchmark and the training pairs of generated pages.
 
-Version 1, seed 20265. Pages of train, val and test come from streams of their own; all draw from one lexicon, so what
+Version 2, seed 20265. Pages of train, val and test come from streams of their own; all draw from one lexicon, so what
 is new in test is the page and the question, not the word. Relevance is complete: every page that has all facts of a
 question is a target of it.
 """
@@ -24,7 +24,7 @@ from mmret.data.text_sources import MappedTexts
 from mmret.errors import InputError
 
 NAME: Final = "miniature-pages"
-VERSION: Final = "1"
+VERSION: Final = "2"
 SEED: Final = 20265
 PAGES: Final = {"val": 500, "test": 1000}
 PAGES_A_DOCUMENT: Final = 20

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from mmret.data.miniature_pages.draw import RGB, draw_page
+from mmret.data.miniature.draw import RGB
+from mmret.data.miniature_pages.draw import draw_page
 from mmret.data.miniature_pages.page import (
     CHARTS,
     COLOURS,

@@ -55,7 +55,7 @@ def test_pictures_are_in_words_only_where_they_are_described() -> None:
 def test_images_are_drawn_when_they_are_read() -> None:
     images = PageImages(pages_of("val"), scale=2)
     assert images.read("val-00.pdf#3").size == (256, 256)
-    assert images.stamp("val-00.pdf#3") == "v1"
+    assert images.stamp("val-00.pdf#3") == "v2"
     with pytest.raises(InputError, match=r"hold no 'val-99\.pdf#0'"):
         images.read("val-99.pdf#0")
 
@@ -68,8 +68,8 @@ def test_training_pages_are_a_stream_of_their_own() -> None:
     for number in range(200):
         page, question = training_page(number, "page", "0")
         assert question.answered_by(page) and 1 <= len(question.facts) <= 4
-    asked = [training_page(number, "text", "0")[1].kind for number in range(50)]
-    assert set(asked) == {"text"}
+    asked = [training_page(number, "text", "0")[1] for number in range(50)]
+    assert {question.kind for question in asked} == {"text"}
 
 
 def test_relevant_pages_of_a_batch() -> None:
