@@ -29,8 +29,9 @@ def page_chunks(backbone: Backbone, pages: Pixels | Sequence[str], size: int) ->
     """
     if isinstance(pages[0], str):
         return query_chunks(backbone, cast(Sequence[str], pages), size)
-    starts = range(0, len(pages), size)
-    return [partial(_pages, backbone, pages[start : start + size]) for start in starts]
+    images = cast(Pixels, pages)
+    starts = range(0, len(images), size)
+    return [partial(_pages, backbone, images[start : start + size]) for start in starts]
 
 
 def encode(
