@@ -1,7 +1,7 @@
 """The image network of the miniature page encoder, registered with timm so that open_clip builds it by name.
 
-Print on a page of 128 pixels is 8 pixels high. The networks of timm that are small enough to be trained on two cores
-see a page, in the end, in cells of 32 pixels, each of which holds the parts of several words; this one, of timm's
+Print on a page of 128 pixels is 10 to 14 pixels high. The networks of timm that are small enough to be trained on two
+cores see a page, in the end, in cells of 32 pixels, each of which holds the parts of several words; this one, of timm's
 blocks, sees it in cells of 8.
 """
 
@@ -24,7 +24,7 @@ _CONFIG: Final = ByoModelCfg(
     stem_pool="",
     downsample="avg",
     num_features=384,
-    # Blocks that begin as identities, timm's choice for deep networks, learnt to read a third as fast.
+    # Blocks that begin as identities, timm's choice for deep networks, learnt to read far more slowly.
     zero_init_last=False,
 )
 

@@ -19,10 +19,10 @@ def test_it_may_begin_with_text_layers() -> None:
     data.setup()
     layers, words = data.train_dataloader()
     assert layers["pages"] == [data.train[number].page.text for number in range(4)]
-    assert all(
-        set(question.split()) & set(layer.split())
-        for question, layer in zip(layers["queries"], layers["pages"], strict=True)
-    )
+    for number, layer in enumerate(layers["pages"]):
+        question = data.train[number].question
+        assert layers["queries"][number] == question.text
+        assert {word for _, word in question.facts} <= set(layer.split())
     assert tuple(words["pages"].shape) == (4, 3, 64, 64)
 
 

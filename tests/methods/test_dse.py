@@ -183,15 +183,21 @@ def test_pages_that_answer_are_no_negatives(backbone_folder: Path) -> None:
     assert left_out == {True: [[0, 2], [0, 4], [1, 3], [1, 5], [2, 4]], False: []}
 
 
-@pytest.mark.parametrize("chunk", [None, 2])
-def test_pages_may_be_texts(chunk: int | None, backbone_folder: Path) -> None:
-    module = made(str(backbone_folder), chunk_size=chunk)
-    batch = {**batch_of(module, count=3), "pages": ["red", "green and blue", "black"]}
+def test_pages_may_be_texts(backbone_folder: Path) -> None:
+    module = made(str(backbone_folder))
+    batch: Any = {**batch_of(module, count=3), "pages": ["red", "green and blue", "black"]}
     queries, pages = (
         module.model.encode_text(module.model.tokenize(batch[name])) for name in ("queries", "pages")
     )
-    found = module._joint(batch)  # type: ignore[arg-type]
-    assert torch.allclose(found.similarities(), F.normalize(queries) @ F.normalize(pages).T, atol=1e-5)
+    similarities = F.normalize(queries) @ F.normalize(pages).T
+    assert torch.allclose(module._joint(batch).similarities(), similarities, atol=1e-5)
+    wanted = gradients(module, info_nce(similarities, torch.arange(3), 0.02))
+    found = gradients(module, chunks_loss(module, batch, 2, cached=True))
+    assert found.keys() == wanted.keys()
+    assert not any(".visual." in name for name in found)  # nothing was seen
+    largest = max(value.abs().max() for value in wanted.values())
+    for name, value in wanted.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-5, atol=1e-5 * float(largest))
 
 
 def test_matryoshka_averages_the_widths(backbone_folder: Path) -> None:
