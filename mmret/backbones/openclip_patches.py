@@ -10,12 +10,13 @@
 
 A projection is linear, so that a mean goes through it. A LayerNorm (or RMSNorm) *behind* the mean is not; with the
 statistics of the pooled vector held fixed it is an affine map, which the mean goes through, and whose value at the
-pooled vector is the norm's own. Where a patch's share is not exact, it is the usual approximation for the towers of
-CLIP: the tokens have the pooled one's layers behind them, and lie in the space of the texts, but nothing says that they
-sum up. A head with a non-linearity in it (`proj: mlp`) makes all of this an approximation.
+pooled vector is the norm's own. A trained BatchNorm is an affine map anyway. Where a patch's share is not exact, it is
+the usual approximation for the towers of CLIP: the tokens have the pooled one's layers behind them, and lie in the
+space of the texts, but nothing says that they sum up. A head with a non-linearity in it (`proj: mlp`) makes all of this
+an approximation.
 """
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from open_clip.modified_resnet import AttentionPool2d, ModifiedResNet
@@ -91,12 +92,14 @@ def held_norm(norm: nn.Module, rows: Tensor, pooled: Tensor) -> Tensor:
     """Return `norm` of rows [..., C], with the statistics of the pooled vector [C] for all of them.
 
     The mean of the result is the norm of the pooled vector, if the mean of the rows is that. Raises `InputError` for
-    a norm that neither is a LayerNorm nor scales alone.
+    a norm that is no LayerNorm, no BatchNorm in evaluation, and does not scale alone.
     """
     if isinstance(norm, nn.Identity):
         return rows
     if isinstance(norm, _SCALING):
         return _held_scale(norm, rows, pooled)
+    if isinstance(norm, nn.BatchNorm2d) and not norm.training:
+        return cast(Tensor, norm(rows.reshape(-1, rows.shape[-1], 1, 1))).view(rows.shape)
     if not isinstance(norm, nn.LayerNorm):
         raise InputError(
             f"a {type(norm).__name__} behind the pooling cannot be divided among patches; LayerNorms can."

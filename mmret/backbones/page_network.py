@@ -7,23 +7,29 @@ blocks, sees it in cells of 8.
 
 from typing import Any, Final
 
+from timm.layers.classifier import NormMlpClassifierHead
 from timm.models import ByobNet, build_model_with_cfg, register_model
 from timm.models.byobnet import ByoBlockCfg, ByoModelCfg
+from torch import nn
 
 NAME: Final = "page_resnet"
+WIDTH: Final = 384
+"""Numbers a cell, and a page."""
 
 default_cfgs: Final = {NAME: {"url": "", "input_size": (3, 128, 128), "pool_size": (16, 16), "crop_pct": 1.0}}
 
+
+def _block(kind: str, width: int, stride: int, ratio: float = 1.0) -> ByoBlockCfg:
+    return ByoBlockCfg(type=kind, d=1, c=width, s=stride, gs=0, br=ratio)
+
+
 _CONFIG: Final = ByoModelCfg(
-    blocks=tuple(
-        ByoBlockCfg(type="basic", d=1, c=width, s=stride, gs=0, br=1.0)
-        for width, stride in ((48, 2), (96, 2), (192, 1))
-    ),
+    blocks=(_block("basic", 48, 2), _block("basic", 96, 2), _block("bottle", 256, 1, ratio=0.5)),
     stem_type="3x3",
     stem_chs=24,
     stem_pool="",
     downsample="avg",
-    num_features=384,
+    num_features=WIDTH,
     # Blocks that begin as identities, timm's choice for deep networks, learnt to read far more slowly.
     zero_init_last=False,
 )
@@ -33,9 +39,12 @@ _CONFIG: Final = ByoModelCfg(
 def page_resnet(pretrained: bool = False, **options: Any) -> ByobNet:
     """Three residual blocks between a strided and a pointwise convolution: pixels [B, 3, H, W] → [B, 384, H/8, W/8].
 
-    `options` are timm's. There are no published weights: `pretrained` raises timm's `RuntimeError`.
+    The mean over a page's cells has a BatchNorm behind it: pages are mostly paper, so that the means of any two are
+    much alike, and what tells them apart would be small. `options` are timm's. There are no published weights:
+    `pretrained` raises timm's `RuntimeError`.
     """
     model: ByobNet = build_model_with_cfg(
         ByobNet, NAME, pretrained, model_cfg=_CONFIG, feature_cfg={"flatten_sequential": True}, **options
     )
+    model.head = NormMlpClassifierHead(WIDTH, model.num_classes, norm_layer=nn.BatchNorm2d)
     return model

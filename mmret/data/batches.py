@@ -1,7 +1,7 @@
 """Batches of the DataModules: what is in one, and how items become it."""
 
 from collections.abc import Callable, Sequence
-from typing import Protocol, TypedDict, TypeVar
+from typing import NotRequired, Protocol, TypedDict, TypeVar
 
 import torch
 from PIL import Image
@@ -49,12 +49,12 @@ class ImageBatch(TypedDict):
 
 
 class QueryPageBatch(TypedDict):
-    """B text queries and N ≥ B pages, the first B being the queries' own, row by row.
+    """B text queries and N pages, each query's own among them.
 
-    `pages` are uint8, [N, 3, H, W] or N tensors [3, H, W], as a backbone's `transform.pixels` and `.stack` give them,
-    or N texts, which are encoded as queries are; the N − B behind the queries' own are hard negatives. `page_ids` has N
-    ids; `relevant` has for each query the ids of all pages that are known to answer it, which are negatives of it
-    nowhere.
+    Query b's own page is page b, or page `own[b]` where a batch says so: several queries may ask for one page. What is
+    no query's own is a hard negative. `pages` are uint8, [N, 3, H, W] or N tensors [3, H, W], as a backbone's
+    `transform.pixels` and `.stack` give them, or N texts, which are encoded as queries are. `page_ids` has N ids;
+    `relevant` has for each query the ids of all pages that are known to answer it, which are negatives of it nowhere.
     """
 
     query_ids: list[str]
@@ -62,6 +62,7 @@ class QueryPageBatch(TypedDict):
     pages: Tensor | Sequence[Tensor] | Sequence[str]
     page_ids: list[str]
     relevant: list[frozenset[str]]
+    own: NotRequired[list[int]]
 
 
 class QueryIndices(TypedDict):

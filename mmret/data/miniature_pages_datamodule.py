@@ -27,19 +27,22 @@ _STAGES: Final[dict[str, Stage]] = {
 
 
 class PageItem(NamedTuple):
-    """A page of the training stream with a question about it; its id is its number."""
+    """A page of the training stream with questions about it; its id is its number."""
 
     id: str
     stage: Stage
     page: Page
-    question: PageQuestion
+    questions: tuple[PageQuestion, ...]
 
 
 class MiniaturePages:
-    """Training pages by number; `stages` says how many there are of each stage, in their order."""
+    """Training pages by number; `stages` says how many there are of each stage, in their order.
 
-    def __init__(self, stages: Mapping[Stage, int], stream: str) -> None:
-        self.names, self.stream = tuple(stages), stream
+    Each has up to `questions` questions.
+    """
+
+    def __init__(self, stages: Mapping[Stage, int], stream: str, questions: int = 1) -> None:
+        self.names, self.stream, self.questions = tuple(stages), stream, questions
         self.ends = tuple(accumulate(stages.values()))
 
     def __len__(self) -> int:
@@ -47,7 +50,9 @@ class MiniaturePages:
 
     def __getitem__(self, index: int) -> PageItem:
         stage = self.names[bisect_right(self.ends, index)]
-        return PageItem(f"{self.stream}-{index}", stage, *training_page(index, stage, self.stream))
+        return PageItem(
+            f"{self.stream}-{index}", stage, *training_page(index, stage, self.stream, self.questions)
+        )
 
 
 class MiniaturePagesDataModule(BatchedDataModule):
@@ -66,6 +71,8 @@ class MiniaturePagesDataModule(BatchedDataModule):
         texts: How many whole pages that are asked for by words alone.
         pages: How many whole pages that are asked for anything.
         held_out: Whole pages of another stream, for validation.
+        questions: How many questions ask for a training page, at most: each tells the image tower more of it, at the
+            text tower's cost alone. A page is asked for no more often than it has words.
         batch_size: Pages a batch and device.
         num_workers: Processes that draw; 0 draws in the main process.
         seed: Of the stream; None: the run's own (`seed_everything`).
@@ -80,6 +87,7 @@ class MiniaturePagesDataModule(BatchedDataModule):
         texts: int = 0,
         pages: int = 102_400,
         held_out: int = 512,
+        questions: int = 1,
         batch_size: int = 128,
         num_workers: int = 0,
         seed: int | None = None,
@@ -100,7 +108,9 @@ class MiniaturePagesDataModule(BatchedDataModule):
                 )
         if not counts:
             raise InputError(f"There is no page to train on; give one of {', '.join(_STAGES)}.")
-        self.train = MiniaturePages(counts, str(self.seed))
+        if self.hparams["questions"] < 1:
+            raise InputError(f"questions is {self.hparams['questions']}; give a number from 1.")
+        self.train = MiniaturePages(counts, str(self.seed), self.hparams["questions"])
         self.val = MiniaturePages({"page": self.hparams["held_out"]}, "val")
 
     def train_dataloader(self) -> DataLoader[PageItem]:
@@ -114,15 +124,16 @@ class MiniaturePagesDataModule(BatchedDataModule):
 
 def collate_pages(items: list[PageItem]) -> QueryPageBatch:
     """Pages, drawn at their own size or as their text layers, and questions to one batch."""
-    ids = [item.id for item in items]
-    pages = [item.page for item in items]
-    questions = [item.question for item in items]
+    ids, pages = [item.id for item in items], [item.page for item in items]
+    own = [row for row, item in enumerate(items) for _ in item.questions]
+    questions = [question for item in items for question in item.questions]
     return {
-        "query_ids": ids,
+        "query_ids": [f"{ids[row]}/{question.text}" for row, question in zip(own, questions, strict=True)],
         "queries": [question.text for question in questions],
         "pages": _seen(items[0].stage, pages),
         "page_ids": ids,
         "relevant": relevant_pages(questions, pages, ids),
+        "own": own,
     }
 
 

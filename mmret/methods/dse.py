@@ -216,8 +216,9 @@ class DocumentScreenshotEmbedding(RecomputingModule):
         loss = info_nce(similarities, joint.own, temperature, left_out)
         if not self.hparams["symmetric"]:
             return loss
-        own = torch.arange(len(joint.own), device=joint.own.device)
-        back = info_nce(similarities.T[joint.own], own, temperature, left_out.T[joint.own])
+        rows = torch.arange(len(joint.own), device=joint.own.device)
+        back_out = left_out.T[joint.own] | joint.siblings
+        back = info_nce(similarities.T[joint.own], rows, temperature, back_out)
         return (loss + back) / 2
 
     def _left_out(self, joint: JointBatch, similarities: Tensor) -> Tensor:

@@ -70,11 +70,16 @@ class JointBatch:
         """Bool [Q, N]: the same less each query's own page."""
         return self.known.scatter(1, self.own[:, None], False)
 
+    @cached_property
+    def siblings(self) -> Tensor:
+        """Bool [Q, Q]: other queries for the same page."""
+        return (self.own[:, None] == self.own).fill_diagonal_(False)
+
 
 def join(module: LightningModule, queries: Features, pages: Features, batch: QueryPageBatch) -> JointBatch:
     """One batch of all devices' features; the gradient reaches every device's own part. Devices may differ in size."""
     rows, columns = _rows(module, queries), _rows(module, pages)
-    own = torch.arange(len(rows), device=rows.device) + first_row(module, columns)
+    own = torch.tensor(_own(batch), device=rows.device) + first_row(module, columns)
     answers = _answers(batch).to(rows.device)
     answers[:, 0] += first_row(module, rows)
     query_ids, page_ids = hashed(batch["query_ids"]), hashed(batch["page_ids"])
@@ -88,9 +93,16 @@ def join(module: LightningModule, queries: Features, pages: Features, batch: Que
     )
 
 
+def _own(batch: QueryPageBatch) -> list[int]:
+    """The row of each query's own page on this device."""
+    return batch.get("own", list(range(len(batch["queries"]))))
+
+
 def _answers(batch: QueryPageBatch) -> Tensor:
     """(query's row, hashed page id) for each page that answers a query of this device."""
-    known = [{own, *others} for own, others in zip(batch["page_ids"], batch["relevant"], strict=False)]
+    known = [
+        {batch["page_ids"][own], *others} for own, others in zip(_own(batch), batch["relevant"], strict=True)
+    ]
     rows = torch.tensor([row for row, ids in enumerate(known) for _ in ids], dtype=torch.int64)
     return torch.stack([rows, hashed(name for ids in known for name in sorted(ids))], dim=1)
 

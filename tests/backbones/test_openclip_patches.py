@@ -43,12 +43,16 @@ APPROXIMATE: dict[str, tuple[dict[str, Any], tuple[int, int]]] = {
 
 
 def tower(vision: dict[str, Any], folder: Path) -> Backbone:
-    """With weights that are neither 0 nor 1, in norms as well, so that every part of it shows."""
+    """With weights and statistics that are neither 0 nor 1, in norms as well, so that every part of it shows."""
     backbone = load_backbone(str(write_model("clip", folder / "model", vision=vision)))
     generator = torch.Generator().manual_seed(2)
     with torch.no_grad():
         for parameter in backbone.model.visual.parameters():  # type: ignore[union-attr]
             parameter += 0.1 * torch.randn(parameter.shape, generator=generator)
+        for norm in backbone.model.visual.modules():  # type: ignore[union-attr]
+            if isinstance(norm, torch.nn.BatchNorm2d):
+                norm.running_mean += 0.1 * torch.randn(norm.num_features, generator=generator)
+                norm.running_var += torch.rand(norm.num_features, generator=generator)
     return backbone
 
 

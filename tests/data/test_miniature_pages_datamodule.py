@@ -20,7 +20,7 @@ def test_it_may_begin_with_text_layers() -> None:
     layers, words = data.train_dataloader()
     assert layers["pages"] == [data.train[number].page.text for number in range(4)]
     for number, layer in enumerate(layers["pages"]):
-        question = data.train[number].question
+        (question,) = data.train[number].questions
         assert layers["queries"][number] == question.text
         assert {word for _, word in question.facts} <= set(layer.split())
     assert tuple(words["pages"].shape) == (4, 3, 64, 64)
@@ -30,7 +30,7 @@ def test_a_batch_says_which_pages_answer() -> None:
     data = MiniaturePagesDataModule(words=64, pages=0, batch_size=64)
     data.setup()
     (batch,) = data.train_dataloader()
-    assert batch["page_ids"] == batch["query_ids"]
+    assert batch["own"] == list(range(64))
     for row, (question, relevant) in enumerate(zip(batch["queries"], batch["relevant"], strict=True)):
         word = question.split()[-1]
         same = {
@@ -41,9 +41,26 @@ def test_a_batch_says_which_pages_answer() -> None:
         assert relevant == same and batch["page_ids"][row] in relevant
 
 
+def test_several_questions_may_ask_for_a_page() -> None:
+    data = MiniaturePagesDataModule(words=4, lists=4, pages=4, questions=3, batch_size=4, seed=0)
+    data.setup()
+    words, lists, pages = data.train_dataloader()
+    counts = [[batch["own"].count(row) for row in range(4)] for batch in (words, lists, pages)]
+    on_page = [len(data.train[number].page.text.split()) for number in range(8)]
+    assert counts == [[1] * 4, [min(3, count) for count in on_page[4:]], [3] * 4]
+    assert sum(counts[1]) > 4
+    for batch in (lists, pages):
+        assert len(set(batch["query_ids"])) == len(batch["queries"]) == len(batch["relevant"])
+        for own, relevant in zip(batch["own"], batch["relevant"], strict=True):
+            assert batch["page_ids"][own] in relevant
+    assert len(next(iter(data.val_dataloader()))["queries"]) == 4
+    with pytest.raises(InputError, match="questions is 0"):
+        MiniaturePagesDataModule(questions=0, batch_size=4, pages=4).setup()
+
+
 def test_streams_differ_by_seed_and_validation_has_its_own() -> None:
     streams = [MiniaturePages({"page": 3}, stream) for stream in ("0", "1", "val")]
-    assert len({items[2].question.text for items in streams}) == 3
+    assert len({items[2].questions[0].text for items in streams}) == 3
     torch.manual_seed(5)
     data = MiniaturePagesDataModule(pages=4, batch_size=4)
     data.setup()

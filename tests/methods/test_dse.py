@@ -220,6 +220,30 @@ def test_the_symmetric_loss_looks_both_ways(backbone_folder: Path) -> None:
     assert module._loss(joint).item() == pytest.approx(((there + back) / 2).item(), rel=1e-5)
 
 
+def test_several_queries_may_ask_for_one_page(backbone_folder: Path) -> None:
+    module = made(str(backbone_folder), symmetric=True)
+    alone = batch_of(module, count=3)
+    queries = ["red", "green", "dark red", "blue"]
+    batch: Any = {
+        **alone, "own": [0, 1, 0, 2], "queries": queries, "query_ids": queries, "relevant": [frozenset()] * 4
+    }  # fmt: skip
+    joint = module._joint(batch)
+    assert joint.known.tolist() == [
+        [True, False, False], [False, True, False], [True, False, False], [False, False, True]
+    ]  # fmt: skip
+    assert joint.siblings.nonzero().tolist() == [[0, 2], [2, 0]]
+    scaled = joint.similarities() / 0.02
+    own = torch.tensor([0, 1, 0, 2])
+    there = F.cross_entropy(scaled, own)
+    # From its page each query competes with those for other pages, not with its sibling.
+    rivals = [[0, 1, 3], [0, 1, 2, 3], [1, 2, 3], [0, 1, 2, 3]]
+    back = [
+        scaled[others, own[row]].logsumexp(0) - scaled[row, own[row]] for row, others in enumerate(rivals)
+    ]
+    expected = (there + torch.stack(back).mean()) / 2
+    assert module._loss(joint).item() == pytest.approx(expected.item(), rel=1e-5)
+
+
 def test_mixed_precision_keeps_the_loss_in_float32(backbone_folder: Path, tmp_path: Path) -> None:
     module, seen = DocumentScreenshotEmbedding(str(backbone_folder), ADAM, chunk_size=2), []
     module.configure_model()

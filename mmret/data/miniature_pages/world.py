@@ -147,16 +147,26 @@ def _queries(split: str) -> tuple[Query, ...]:
     )
 
 
-def training_page(number: int, stage: Stage, stream: str) -> tuple[Page, PageQuestion]:
-    """The page of a number in an endless training stream, with a question about it; whole pages have pictures."""
+def training_page(
+    number: int, stage: Stage, stream: str, questions: int = 1
+) -> tuple[Page, tuple[PageQuestion, ...]]:
+    """The page of a number in an endless training stream, with questions about it; whole pages have pictures.
+
+    There are as many questions as are asked for, and no more than the page has words.
+    """
     rng = random.Random(f"{SEED}/{VERSION}/train/{stream}/{number}")
     page = sample_page(rng, stage)
+    words = sum(fact[0] == "word" for fact in page.facts)
+    return page, tuple(_training_question(page, stage, rng) for _ in range(min(questions, words)))
+
+
+def _training_question(page: Page, stage: Stage, rng: random.Random) -> PageQuestion:
     odds = TRAINING_ODDS if stage == "page" else {"text": 1.0}
     kind, count = rng.choices([*odds], [*odds.values()])[0], rng.randint(1, MOST_FACTS)
     facts = choose_facts(page, kind, count, rng)
     if not facts:  # a page without pictures
         kind, facts = "text", choose_facts(page, "text", count, rng)
-    return page, PageQuestion(kind, say(facts, rng), frozenset(facts))
+    return PageQuestion(kind, say(facts, rng), frozenset(facts))
 
 
 def relevant_pages(

@@ -61,14 +61,14 @@ def test_images_are_drawn_when_they_are_read() -> None:
 
 
 def test_training_pages_are_a_stream_of_their_own() -> None:
-    page, question = training_page(7, "page", "0")
-    assert (page, question) == training_page(7, "page", "0")
+    page, questions = training_page(7, "page", "0")
+    assert (page, questions) == training_page(7, "page", "0") and len(questions) == 1
     assert page not in pages_of("val").values()
     assert page != training_page(8, "page", "0")[0] != training_page(8, "page", "1")[0]
     for number in range(200):
-        page, question = training_page(number, "page", "0")
+        page, (question,) = training_page(number, "page", "0")
         assert question.answered_by(page) and 1 <= len(question.facts) <= 4
-    asked = [training_page(number, "text", "0")[1] for number in range(50)]
+    asked = [training_page(number, "text", "0")[1][0] for number in range(50)]
     assert {question.kind for question in asked} == {"text"}
 
 
