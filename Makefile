@@ -46,8 +46,7 @@ miniature: $(READY)  ## train the miniature models from scratch and compare them
 	$(BIN)/mmret fit --config configs/miniature/clip.yaml
 	$(BIN)/mmret miniature check --backbone runs/miniature/clip/backbone
 	$(BIN)/mmret fit --config configs/miniature/pages.yaml
-	$(BIN)/mmret fit --config configs/miniature/pages_further.yaml
-	$(BIN)/mmret miniature check --pages --backbone runs/miniature/pages_further/backbone
+	$(BIN)/mmret miniature check --pages --backbone runs/miniature/pages/backbone
 
 bench: $(READY)  ## speed and memory against peers, minutes each (a look: make bench OPTIONS=--quick)
 	@for name in search sweep encode evaluate oti rtd dse triplets pages demo; do \

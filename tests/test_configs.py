@@ -128,9 +128,6 @@ TRIALS = {
     "miniature/combiner.yaml": Trial("fit", [*SMALL, "--data.pairs=40", "--data.triplets=4"]),
     "miniature/lincir.yaml": Trial("fit", [*SMALL, "--data.captions=8"]),
     "miniature/pages.yaml": Trial("fit", [*SMALL, "--data.num_workers=0", *FEW_PAGES]),
-    "miniature/pages_further.yaml": Trial(
-        "fit", [*SMALL, "--model.backbone=miniature-pages", "--data.num_workers=0", "--data.pages=4"]
-    ),
     "miniature/pages_tuned.yaml": Trial("fit", [*SMALL, "--data.num_workers=0", "--data.pages=4"]),
     "miniature/pic2word.yaml": Trial("fit", [*SMALL, "--data.images=8"]),
     "miniature/rtd.yaml": Trial("fit", [*SMALL, "--data.triplets=12"]),

@@ -19,12 +19,11 @@ WIDTH: Final = 384
 default_cfgs: Final = {NAME: {"url": "", "input_size": (3, 128, 128), "pool_size": (16, 16), "crop_pct": 1.0}}
 
 
-def _block(kind: str, width: int, stride: int, ratio: float = 1.0) -> ByoBlockCfg:
-    return ByoBlockCfg(type=kind, d=1, c=width, s=stride, gs=0, br=ratio)
-
-
 _CONFIG: Final = ByoModelCfg(
-    blocks=(_block("basic", 48, 2), _block("basic", 96, 2), _block("bottle", 256, 1, ratio=0.5)),
+    blocks=tuple(
+        ByoBlockCfg(type="basic", d=1, c=width, s=stride, gs=0, br=1.0)
+        for width, stride in ((48, 2), (96, 2), (192, 1))
+    ),
     stem_type="3x3",
     stem_chs=24,
     stem_pool="",

@@ -14,6 +14,7 @@ import yaml
 from lightning.pytorch.callbacks import ModelCheckpoint, Timer
 
 from mmret.cli import main
+from mmret.errors import InputWarning
 from tests.toy_training import Linear
 
 ROOT = Path(__file__).parents[2]
@@ -293,3 +294,20 @@ def test_a_full_disk_in_training_names_the_checkpoint_too(capsys: pytest.Capture
 def test_ctrl_c_before_the_first_checkpoint_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["fit", "--model=tests.toy_training.Interrupted", TOY[1], *QUIET]) == 130
     assert capsys.readouterr().err.splitlines()[-1] == "mmret: stopped before the first checkpoint"
+
+
+@pytest.mark.parametrize(("native", "precision", "warned"), [
+    (False, "bf16-mixed", True), (False, "32-true", False), (True, "bf16-mixed", False),
+])  # fmt: skip
+def test_bfloat16_without_instructions_for_it_is_warned_of(
+    native: bool,
+    precision: str,
+    warned: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    recwarn: pytest.WarningsRecorder,
+) -> None:
+    monkeypatch.setattr("mmret.commands.training.computes_bfloat16", lambda: native)
+    run("fit", *TOY, f"--trainer.precision={precision}")
+    said = [str(each.message) for each in recwarn if issubclass(each.category, InputWarning)]
+    advice = f"with {precision} as with float32; give --trainer.precision 32-true."
+    assert [sentence.endswith(advice) for sentence in said] == [True] * warned
