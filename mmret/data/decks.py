@@ -1,8 +1,9 @@
 """Slides: a retrieval set whose pages belong to decks, so that a question's hard negatives are its deck's other slides.
 
-DSE trains on SlideVQA so (arXiv 2406.11251, section 4.2). Its set has no public release; any set in three tables does.
-A slide's deck is a column of the corpus (`deck` or `deck_name`), or else its id without the number at the end
-(`talks/intro_12.jpg` and `talks/intro-3.jpg` are slides of `talks/intro`).
+DSE trains on SlideVQA so (arXiv 2406.11251, section 4.2). Its own set has no public release; SlideVQA has one
+(`mmret.data.slide_rows`), and any set in three tables does. There a slide's deck is a column of the corpus (`deck` or
+`deck_name`), or else its id without the number at the end (`talks/intro_12.jpg` and `talks/intro-3.jpg` are slides of
+`talks/intro`).
 """
 
 import re
@@ -14,6 +15,7 @@ from pathlib import Path
 from mmret.data.beir import CORPUS_ID, Tables, read_tables
 from mmret.data.query_pages import PageQuery, QueryPages, from_annotations
 from mmret.data.record_tables import RecordTable
+from mmret.data.slide_rows import has_slides, read_slides
 from mmret.errors import InputError
 
 _COLUMNS = ("deck", "deck_name")
@@ -28,17 +30,20 @@ def read_decks(name: str, tables: Tables, split: str, root: Path | None = None) 
     Raises:
         InputError: The set has no corpus, or nothing in it has a neighbour; and as `read_tables` and `QueryPages.of`.
     """
-    data = from_annotations(name, read_tables(tables, split, root))
-    corpus = tables("corpus", split)
-    if corpus is None:
-        raise InputError(f"{name} has no table corpus, whose ids would say the decks.")
-    deck_of = _decks(corpus)
+    table = tables("corpus", split) or tables("rows", split)
+    if table is None:
+        raise InputError(
+            f"{name} has no table corpus, whose ids would say the decks, and no rows with slides."
+        )
+    slides = has_slides(table)
+    data = from_annotations(name, read_slides(table) if slides else read_tables(tables, split, root))
+    deck_of = {id: _without_number(id) for id in data.pages.ids} if slides else _decks(table)
     decks: dict[str, list[str]] = defaultdict(list)
     for id in data.pages.ids:
         decks[deck_of[id]].append(id)
     if max(map(len, decks.values())) < 2:
         raise InputError(
-            f"{corpus.paths[0]}: every slide has a deck of its own, so none has a neighbour; say the decks in a column "
+            f"{table.paths[0]}: every slide has a deck of its own, so none has a neighbour; say the decks in a column "
             "'deck'."
         )
     return replace(data, queries=tuple(_with_deck(query, deck_of, decks) for query in data.queries))

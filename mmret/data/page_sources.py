@@ -5,7 +5,7 @@
 | `tables:FOLDER`, `hub:NAME` | three tables, or rows of query and page (`mmret.data.beir`) | its own |
 | `wiki-ss`, `docmatix-ir` | questions that name their pages, below the data folder (`mmret.data.passages`) | its own |
 | `passages:QUESTIONS+CORPUS` | the same, each a folder or `hub:NAME` | its own |
-| `slidevqa`, `decks:FOLDER` | three tables; a deck's other slides are hard negatives (`mmret.data.decks`) | its own |
+| `slidevqa`, `slidevqa-open`, `decks:FOLDER` | hard negatives: a deck's other slides (`mmret.data.decks`) | its own |
 | `pairs:FILE` | CSV, TSV, JSON lines or parquet with query and page (`mmret.data.page_pairs`) | none |
 | `outlines:FOLDER` | PDFs; titles of their outlines are queries for their pages | none |
 | `labelled:FOLDER` | documents and `queries.jsonl` (`mmret.data.page_labels`) | none |
@@ -165,7 +165,7 @@ READERS: Final[dict[str, Reader]] = {
     "passages": Reader("QUESTIONS+CORPUS", _passages),
     **{name: Reader("FOLDER", _release, folder=release.folder) for name, release in RELEASES.items()},
     "decks": Reader("FOLDER", _decks),
-    "slidevqa": Reader("FOLDER", _decks, folder="slidevqa-open"),
+    **{name: Reader("FOLDER", _decks, folder=name) for name in ("slidevqa", "slidevqa-open")},
     "pairs": Reader("FILE", _pairs, ("longest_side",)),
     "outlines": Reader("FOLDER", _outlines, ("pages", "longest_side")),
     "labelled": Reader("FOLDER", _labelled),

@@ -115,6 +115,37 @@ def write_rows(root: Path) -> Path:
     return say_trimmed(root)
 
 
+SLIDES = {"sun": (0, 1, 2), "moon": (3, 4, 5), "sea": (6, 7, 8)}
+"""Deck → what its slides show."""
+
+
+def slide_row(id: str, deck: str, evidence: list[int]) -> dict[str, Any]:
+    """A question about a deck, in SlideVQA's own layout."""
+    slides = {
+        f"page_{place}": {"bytes": picture(number), "path": None}
+        for place, number in enumerate(SLIDES[deck], start=1)
+    }
+    return {
+        "qa_id": id,
+        "question": f"what of {id}?",
+        "deck_name": deck,
+        **slides,
+        "evidence_pages": evidence,
+    }
+
+
+def write_slide_rows(root: Path, *train: dict[str, Any]) -> Path:
+    """Five questions, of `test` about the deck "sea"; and more of `train`."""
+    rows = [slide_row("1", "sun", [2]), slide_row("2", "sun", [1, 3]), slide_row("3", "moon", [3]), *train]
+    write_parquet(root / "data" / "train-00000-of-00002.parquet", rows[:1])
+    write_parquet(root / "data" / "train-00001-of-00002.parquet", rows[1:])
+    write_parquet(
+        root / "data" / "test-00000-of-00001.parquet",
+        [slide_row("4", "sea", [1]), slide_row("5", "sea", [2, 3])],
+    )
+    return say_trimmed(root)
+
+
 PASSAGES = (
     "Ada Lovelace was born in London in 1815.",
     "The café lies in Zürich, Switzerland.",
@@ -183,8 +214,9 @@ def write_manuals(root: Path) -> Path:
 
 def write_pages(root: Path) -> Path:
     """Every published set of pages, in the folders where `MMRET_DATA` is looked into."""
+    other = {"vidore-v1-docvqa": write_rows, "slidevqa": write_slide_rows}
     for release in (*VIDORE, *SLIDEVQA):
-        (write_rows if release.name == "vidore-v1-docvqa" else write_tables)(root / release.folder)
+        other.get(release.name, write_tables)(root / release.folder)
     write_wiki_ss(root / "wiki-ss")
     write_labelled(root / "documents/contoso")
     write_manuals(root / "documents/debian-manuals")

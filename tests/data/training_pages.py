@@ -7,6 +7,7 @@ from typing import Any
 
 from PIL import Image
 from torch import Tensor
+from torchvision.transforms.functional import pil_to_tensor
 
 from tests.data.page_layouts import write_lines
 from tests.pages.pdf_files import make_pdf
@@ -16,6 +17,11 @@ def shade(pixels: Tensor) -> int:
     """The number of the page that uint8 [3, H, W] shows, drawn by `page_layouts.picture` or `write_pairs`."""
     _, height, width = pixels.shape
     return round(int(pixels[0, height // 2, width // 2]) / 10)
+
+
+def shade_of(page: Image.Image) -> int:
+    """The same of a page that was read."""
+    return shade(pil_to_tensor(page))
 
 
 def write_pairs(root: Path, pairs: int = 8, negatives: Mapping[int, Sequence[str]] | None = None) -> Path:
