@@ -142,6 +142,7 @@ def _search_photos(options: argparse.Namespace) -> int:
     pdv = _pdv(options)
     # What can be told without the model is told before it is loaded.
     composer_of(bool(options.text.strip()), options.image is not None, options.phi, pdv)
+    _require(options.folder)
     if options.backbone is None:
         _say(
             f"{folder_search.DEFAULT_BACKBONE} knows drawn shapes only; for photos give --backbone clip-vit-b-32"
@@ -166,6 +167,7 @@ def _search_documents(options: argparse.Namespace) -> int:
         raise InputError("There is nothing to search for; give a question behind the folder.")
     if options.explain and options.words_only:
         raise InputError("--explain shows what a backbone looks at, and --words-only loads none.")
+    _require(options.folder)
     documents = _open_documents(options)
     result = documents.search(
         options.text,
@@ -206,6 +208,12 @@ def _open_documents(options: argparse.Namespace) -> SearchableDocuments:
     changes = "" if backbone is None else f" ({documents.changes})"
     _say(f"{documents.root}: {len(documents.pages.ids):,} pages{changes}")
     return documents
+
+
+def _require(folder: Path) -> None:
+    """Raise `InputError` for a folder that is not there, before anything is said of what searches it."""
+    if not folder.exists():
+        raise InputError(f"There is no folder {folder}.")
 
 
 def _pdv(options: argparse.Namespace) -> PDV | None:

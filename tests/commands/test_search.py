@@ -57,6 +57,15 @@ def test_what_cannot_be_searched_is_told_before_the_model_is_loaded(words: list[
         main(["nowhere", *words])
 
 
+@pytest.mark.parametrize("kind", ["photos", "documents"])
+def test_a_folder_that_is_not_there_is_all_that_is_told(
+    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(InputError, match=r"There is no folder .*nowhere\."):
+        main([str(tmp_path / "nowhere"), "one", "--kind", kind])
+    assert capsys.readouterr().err == ""
+
+
 def test_ranks_are_printed_and_a_gallery_is_written_escaped(
     photos: Path, backbone: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
