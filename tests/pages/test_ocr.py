@@ -1,3 +1,4 @@
+import os
 import shutil
 from pathlib import Path
 
@@ -37,6 +38,20 @@ def test_words_are_read_off_the_images_and_only_new_images_are_read(tmp_path: Pa
     again = recognise_text(pages, workers=0)
     assert (again.done, again.kept, again.forgotten) == (1, 0, ("a.pdf#1",))
     assert read_texts(pages / "ocr.jsonl")["a.pdf#0"].startswith("Vision")
+
+
+@pytest.mark.parametrize(("said", "used"), [(None, "1"), ("3", "3")])
+def test_tesseract_has_one_thread_unless_the_environment_says_more(
+    said: str | None, used: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_THREAD_LIMIT", said or "")
+    if said is None:
+        monkeypatch.delenv("OMP_THREAD_LIMIT")
+    monkeypatch.setattr(ocr, "tesseract_fingerprint", lambda _: "tesseract")
+    monkeypatch.setattr("pytesseract.image_to_string", lambda *_, **__: os.environ["OMP_THREAD_LIMIT"])
+    pages = rendered(tmp_path, ["Balance billing"])
+    recognise_text(pages, workers=0)
+    assert read_texts(pages / "ocr.jsonl") == {"a.pdf#0": used}
 
 
 @needs_tesseract
