@@ -102,7 +102,7 @@ def held_norm(norm: nn.Module, rows: Tensor, pooled: Tensor) -> Tensor:
         return cast(Tensor, norm(rows.reshape(-1, rows.shape[-1], 1, 1))).view(rows.shape)
     if not isinstance(norm, nn.LayerNorm):
         raise InputError(
-            f"a {type(norm).__name__} behind the pooling cannot be divided among patches; LayerNorms can."
+            f"a {type(norm).__name__} behind the pooling cannot be divided among patches; Layer- and BatchNorms can."
         )
     scaled = (rows - pooled.mean()) / (pooled.var(correction=0) + norm.eps).sqrt()
     if norm.weight is not None:

@@ -13,11 +13,10 @@ from timm.models.byobnet import ByoBlockCfg, ByoModelCfg
 from torch import nn
 
 NAME: Final = "page_resnet"
-WIDTH: Final = 384
+_WIDTH: Final = 384
 """Numbers a cell, and a page."""
 
 default_cfgs: Final = {NAME: {"url": "", "input_size": (3, 128, 128), "pool_size": (16, 16), "crop_pct": 1.0}}
-
 
 _CONFIG: Final = ByoModelCfg(
     blocks=tuple(
@@ -28,7 +27,7 @@ _CONFIG: Final = ByoModelCfg(
     stem_chs=24,
     stem_pool="",
     downsample="avg",
-    num_features=WIDTH,
+    num_features=_WIDTH,
     # Blocks that begin as identities, timm's choice for deep networks, learnt to read far more slowly.
     zero_init_last=False,
 )
@@ -45,5 +44,5 @@ def page_resnet(pretrained: bool = False, **options: Any) -> ByobNet:
     model: ByobNet = build_model_with_cfg(
         ByobNet, NAME, pretrained, model_cfg=_CONFIG, feature_cfg={"flatten_sequential": True}, **options
     )
-    model.head = NormMlpClassifierHead(WIDTH, model.num_classes, norm_layer=nn.BatchNorm2d)
+    model.head = NormMlpClassifierHead(_WIDTH, model.num_classes, norm_layer=nn.BatchNorm2d)
     return model

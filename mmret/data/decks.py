@@ -12,10 +12,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from mmret.data import slide_rows
 from mmret.data.beir import CORPUS_ID, Tables, read_tables
 from mmret.data.query_pages import PageQuery, QueryPages, from_annotations
 from mmret.data.record_tables import RecordTable
-from mmret.data.slide_rows import has_slides, read_slides
 from mmret.errors import InputError
 
 _COLUMNS = ("deck", "deck_name")
@@ -35,9 +35,11 @@ def read_decks(name: str, tables: Tables, split: str, root: Path | None = None) 
         raise InputError(
             f"{name} has no table corpus, whose ids would say the decks, and no rows with slides."
         )
-    slides = has_slides(table)
-    data = from_annotations(name, read_slides(table) if slides else read_tables(tables, split, root))
-    deck_of = {id: _without_number(id) for id in data.pages.ids} if slides else _decks(table)
+    slides = slide_rows.has_slides(table)
+    data = from_annotations(
+        name, slide_rows.read_slides(table) if slides else read_tables(tables, split, root)
+    )
+    deck_of = {id: slide_rows.deck_of(id) for id in data.pages.ids} if slides else _decks(table)
     decks: dict[str, list[str]] = defaultdict(list)
     for id in data.pages.ids:
         decks[deck_of[id]].append(id)

@@ -10,6 +10,7 @@
 The hub has it as `NTT-hil-insight/SlideVQA`. A slide's id is `DECK/page_3`.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from mmret.data.table_images import TableImages
 from mmret.errors import InputError
 
 _FIRST = "page_1"
+_SLIDE = re.compile(r"page_(\d+)")
 
 
 class SlideImages(TableImages):
@@ -44,6 +46,11 @@ class SlideImages(TableImages):
 def has_slides(table: RecordTable) -> bool:
     """Whether a table is of this layout."""
     return table.optional(_FIRST) is not None
+
+
+def deck_of(slide: str) -> str:
+    """The deck of a slide, by its id."""
+    return slide.rpartition("/")[0]
 
 
 def read_split(root: Path, split: str) -> Annotations:
@@ -71,9 +78,8 @@ def read_slides(questions: RecordTable, pool: RecordTable | None = None) -> Anno
     decks: dict[str, int] = {}
     for number, (where, row) in enumerate(everything.rows([deck])):
         decks.setdefault(records.field(row, deck, str, where), number)
-    slides = [name for name in everything.columns if name.removeprefix("page_").isdecimal()]
-    slides.sort(key=lambda name: int(name.removeprefix("page_")))
-    images = SlideImages(everything, decks, slides)
+    numbers = sorted(int(found[1]) for name in everything.columns if (found := _SLIDE.fullmatch(name)))
+    images = SlideImages(everything, decks, [f"page_{number}" for number in numbers])
     return Annotations(tuple(_questions(questions, images.rows)), tuple(images.ids), images)
 
 

@@ -79,7 +79,7 @@ class JointBatch:
 def join(module: LightningModule, queries: Features, pages: Features, batch: QueryPageBatch) -> JointBatch:
     """One batch of all devices' features; the gradient reaches every device's own part. Devices may differ in size."""
     rows, columns = _rows(module, queries), _rows(module, pages)
-    own = torch.tensor(_own(batch), device=rows.device) + first_row(module, columns)
+    own = torch.tensor(_own(batch), dtype=torch.int64, device=rows.device) + first_row(module, columns)
     answers = _answers(batch).to(rows.device)
     answers[:, 0] += first_row(module, rows)
     query_ids, page_ids = hashed(batch["query_ids"]), hashed(batch["page_ids"])

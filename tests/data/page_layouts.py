@@ -115,7 +115,7 @@ def write_rows(root: Path) -> Path:
     return say_trimmed(root)
 
 
-SLIDES = {"sun": (0, 1, 2), "moon": (3, 4, 5), "sea": (6, 7, 8)}
+SLIDES = {"sun-2": (0, 1, 2), "moon": (3, 4, 5), "sea": (6, 7, 8)}
 """Deck → what its slides show."""
 
 
@@ -136,7 +136,12 @@ def slide_row(id: str, deck: str, evidence: list[int]) -> dict[str, Any]:
 
 def write_slide_rows(root: Path, *train: dict[str, Any]) -> Path:
     """Five questions, of `test` about the deck "sea"; and more of `train`."""
-    rows = [slide_row("1", "sun", [2]), slide_row("2", "sun", [1, 3]), slide_row("3", "moon", [3]), *train]
+    rows = [
+        slide_row("1", "sun-2", [2]),
+        slide_row("2", "sun-2", [1, 3]),
+        slide_row("3", "moon", [3]),
+        *train,
+    ]
     write_parquet(root / "data" / "train-00000-of-00002.parquet", rows[:1])
     write_parquet(root / "data" / "train-00001-of-00002.parquet", rows[1:])
     write_parquet(

@@ -28,8 +28,8 @@ def test_questions_of_a_split_over_the_slides_of_all(tmp_path: Path) -> None:
 def test_a_deck_s_other_slides_are_the_negatives_of_its_questions(tmp_path: Path) -> None:
     data = open_query_pages(f"slidevqa:{write_slide_rows(tmp_path)}")
     assert [(query.positives, query.negatives, query.group) for query in data.queries] == [
-        (("sun/page_2",), ("sun/page_1", "sun/page_3"), "sun"),
-        (("sun/page_1", "sun/page_3"), ("sun/page_2",), "sun"),
+        (("sun-2/page_2",), ("sun-2/page_1", "sun-2/page_3"), "sun-2"),
+        (("sun-2/page_1", "sun-2/page_3"), ("sun-2/page_2",), "sun-2"),
         (("moon/page_3",), ("moon/page_2", "moon/page_1"), "moon"),
     ]
     assert len(data.pages.ids) == 6  # the train split's alone
@@ -38,8 +38,8 @@ def test_a_deck_s_other_slides_are_the_negatives_of_its_questions(tmp_path: Path
 
 @pytest.mark.parametrize("evidence", [[], [4]])
 def test_evidence_that_is_no_slide_is_named(evidence: list[int], tmp_path: Path) -> None:
-    root = write_slide_rows(tmp_path, slide_row("6", "sun", evidence))
-    with pytest.raises(InputError, match=r"row 2: evidence_pages is .*, which names no slide of sun\."):
+    root = write_slide_rows(tmp_path, slide_row("6", "sun-2", evidence))
+    with pytest.raises(InputError, match=r"row 2: evidence_pages is .*, which names no slide of sun-2\."):
         open_query_pages(f"slidevqa:{root}")
 
 
