@@ -221,7 +221,7 @@ def test_the_symmetric_loss_looks_both_ways(backbone_folder: Path) -> None:
 
 
 def test_several_queries_may_ask_for_one_page(backbone_folder: Path) -> None:
-    module = made(str(backbone_folder), symmetric=True)
+    module = made(str(backbone_folder), symmetric=True, temperature=1.0)  # so that every rival shows
     alone = batch_of(module, count=3)
     queries = ["red", "green", "dark red", "blue"]
     batch: Any = {
@@ -232,7 +232,7 @@ def test_several_queries_may_ask_for_one_page(backbone_folder: Path) -> None:
         [True, False, False], [False, True, False], [True, False, False], [False, False, True]
     ]  # fmt: skip
     assert joint.siblings.nonzero().tolist() == [[0, 2], [2, 0]]
-    scaled = joint.similarities() / 0.02
+    scaled = joint.similarities()
     own = torch.tensor([0, 1, 0, 2])
     there = F.cross_entropy(scaled, own)
     # From its page each query competes with those for other pages, not with its sibling.
