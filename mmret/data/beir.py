@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from mmret.data import records
-from mmret.data.benchmark import Benchmark, Protocol, Query
+from mmret.data.benchmark import Benchmark, Query
 from mmret.data.images import FileImages
+from mmret.data.protocol import Protocol
 from mmret.data.published import Annotations
 from mmret.data.record_tables import RecordTable, find_table
 from mmret.data.table_images import TableImages

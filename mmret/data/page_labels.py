@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from mmret.data import records
-from mmret.data.benchmark import Benchmark, Gallery, Protocol, Query
+from mmret.data.benchmark import Benchmark, Query
+from mmret.data.protocol import Gallery, Protocol
 from mmret.data.published import Annotations, Release
 from mmret.errors import InputError
 from mmret.pages.documents import list_documents, page_id, split_page_id

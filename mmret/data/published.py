@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mmret.data.benchmark import Benchmark, Protocol, Query
+from mmret.data.benchmark import Benchmark, Query
 from mmret.data.images import GalleryImages
 from mmret.data.missing_images import without_images
+from mmret.data.protocol import Protocol
 from mmret.data.text_sources import TextSource
 from mmret.errors import InputError
 

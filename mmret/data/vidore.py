@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from mmret.data.beir import folder_tables, read_tables, table_files
-from mmret.data.benchmark import Protocol
+from mmret.data.protocol import Protocol
 from mmret.data.published import Annotations, Release
 from mmret.data.slide_rows import read_split
 

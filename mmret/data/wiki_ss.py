@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from mmret.data.beir import read_corpus
-from mmret.data.benchmark import Protocol, Query
+from mmret.data.benchmark import Query
+from mmret.data.protocol import Protocol
 from mmret.data.published import Annotations, Release
 from mmret.data.record_tables import RecordTable, find_table
 from mmret.errors import InputError

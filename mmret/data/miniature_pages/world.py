@@ -15,11 +15,12 @@ from typing import Final
 
 from PIL import Image
 
-from mmret.data.benchmark import Benchmark, Protocol, Query
+from mmret.data.benchmark import Benchmark, Query
 from mmret.data.miniature_pages.draw import draw_page
 from mmret.data.miniature_pages.page import Fact, Page
 from mmret.data.miniature_pages.questions import KINDS, choose_facts, say
 from mmret.data.miniature_pages.sample import Stage, sample_page
+from mmret.data.protocol import Protocol
 from mmret.data.text_sources import MappedTexts
 from mmret.errors import InputError
 
