@@ -23,7 +23,7 @@ from typing import Any, Final
 from mmret.data import records
 from mmret.data.benchmark import Benchmark, Query
 from mmret.data.images import FileImages
-from mmret.data.protocol import Protocol
+from mmret.data.protocol import page_protocol
 from mmret.data.published import Annotations
 from mmret.data.record_tables import RecordTable, find_table
 from mmret.data.table_images import TableImages
@@ -241,7 +241,7 @@ def load_tables(
         images=found.images,
         gallery=found.gallery,
         queries=queries,
-        protocol=Protocol(query_text_field="query"),
+        protocol=page_protocol(),
         metrics=METRICS if all(query.targets for query in queries) else ANSWER_METRICS,
         texts=found.texts,
         page_texts=found.page_texts,

@@ -63,6 +63,15 @@ class Protocol:
         return Protocol.from_record({**asdict(self), **changes}, where)
 
 
+def page_protocol(query_text_field: str = "query", gallery: Gallery = "split") -> Protocol:
+    """The protocol of questions about pages: every backbone sees them as it was made to.
+
+    A vision-language model takes whole pages and refuses the centre crop that benchmarks of photos have; for OpenAI's
+    CLIP that crop is its own.
+    """
+    return Protocol(preprocess="own", query_text_field=query_text_field, gallery=gallery)
+
+
 def join_captions(texts: Sequence[str], join: CaptionJoin) -> tuple[str, ...]:
     """The texts to encode for one query; their normalised features are averaged and re-normalised.
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from mmret.data.beir import folder_tables, read_tables, table_files
-from mmret.data.protocol import Protocol
+from mmret.data.protocol import Protocol, page_protocol
 from mmret.data.published import Annotations, Release
 from mmret.data.slide_rows import read_split
 
@@ -76,7 +76,7 @@ def _release(name: str, folder: str, counts: Mapping[str, int], metrics: tuple[s
         folder=folder,
         version="1",
         counts={"test": counts},
-        protocol=Protocol(query_text_field="query"),
+        protocol=page_protocol(),
         metrics=metrics,
         files=_files,
         read=_read,

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from mmret.data.beir import read_corpus
 from mmret.data.benchmark import Query
-from mmret.data.protocol import Protocol
+from mmret.data.protocol import page_protocol
 from mmret.data.published import Annotations, Release
 from mmret.data.record_tables import RecordTable, find_table
 from mmret.errors import InputError
@@ -95,7 +95,7 @@ def _release(name: str, folders: Sequence[str], counts: Mapping[str, Mapping[str
         folder="wiki-ss",
         version="1",
         counts=counts,
-        protocol=Protocol(query_text_field="query"),
+        protocol=page_protocol(),
         metrics=METRICS,
         files=lambda root, split: _files(folders, root, split),
         read=lambda root, split, protocol: _read(folders, root, split),
