@@ -125,8 +125,10 @@ class Benchmark:
 
     @cached_property
     def answers(self) -> dict[str, tuple[str, ...]]:
-        """Query id → its answers, for queries that have some."""
-        return {query.id: query.answers for query in self.queries if query.answers}
+        """Query id → its answers, of all queries where any has one: a query without is answered by no document."""
+        if not any(query.answers for query in self.queries):
+            return {}
+        return {query.id: query.answers for query in self.queries}
 
     @property
     def is_judged(self) -> bool:

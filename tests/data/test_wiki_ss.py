@@ -1,10 +1,13 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from mmret.data import load_benchmark
 from mmret.data.images import read_image_bytes
 from mmret.errors import InputError
+from mmret.judging import evaluate_run
+from mmret.retrieval.run import Run
 from tests.data.page_layouts import PASSAGES, write_lines, write_parquet, write_wiki_ss
 
 
@@ -52,6 +55,21 @@ def test_the_new_columns(tmp_path: Path) -> None:
     )
     with pytest.raises(InputError, match="row 0 has neither an answer nor a positive page of the corpus"):
         load_benchmark("wiki-ss-nq", "test", tmp_path)
+
+
+def test_a_question_without_answers_counts_and_is_answered_by_nothing(tmp_path: Path) -> None:
+    write_wiki_ss(tmp_path)
+    asked = [
+        {"id": "1", "query": "born?", "answers": ["London"]},
+        {"id": "2", "query": "why?", "answers": []},
+    ]
+    write_lines(tmp_path / "wiki-ss-triviaqa/test.jsonl", asked)
+    found = load_benchmark("wiki-ss-triviaqa", "test", tmp_path)
+    scores = np.zeros((2, 1), dtype=np.float32)
+    run = Run(("1", "2"), ("d0",), np.zeros((2, 1), dtype=np.int64), scores)
+    evaluated = evaluate_run(run, found, metrics=["answer_accuracy@1"])
+    assert evaluated.per_query["answer_accuracy@1"].tolist() == [1, 0]
+    assert evaluated.means == {"answer_accuracy@1": 0.5}
 
 
 def test_triviaqa_s_aliases(tmp_path: Path) -> None:
