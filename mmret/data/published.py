@@ -58,6 +58,7 @@ class Release:
         read: Reads them, given the root, the split and the protocol.
         text_fields: What `query_text_field` may be.
         averages: As in `Benchmark`.
+        other_folders: Where it may lie instead of `folder`, the preferred first.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Release:
     read: Callable[[Path, str, Protocol], Annotations]
     text_fields: tuple[str, ...]
     averages: tuple[tuple[str, ...], ...] = ()
+    other_folders: tuple[str, ...] = ()
 
     def annotations(self, root: Path, split: str, protocol: Protocol | None = None) -> Annotations:
         """The split's annotations, as they are on disk; missing and malformed files raise InputError."""
