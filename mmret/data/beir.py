@@ -132,8 +132,7 @@ def read_corpus(table: RecordTable, root: Path | None = None) -> Annotations:
 
 def table_images(table: RecordTable, column: str, rows: Mapping[str, int], root: Path | None) -> TableImages:
     """The images of a column; `root` counts where the cells are paths."""
-    paths = len(table) > 0 and isinstance(table.cell(column, 0), str)
-    return TableImages(table, column, rows, root if paths else None)
+    return TableImages(table, column, rows, root if table.holds_text(column) else None)
 
 
 def _queries(table: RecordTable, judged: Mapping[str, Mapping[str, int]] | None) -> Iterator[Query]:

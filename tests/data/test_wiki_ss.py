@@ -1,10 +1,11 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from pyarrow.parquet import ParquetFile
 
 from mmret.data import load_benchmark
-from mmret.data.images import read_image_bytes
 from mmret.errors import InputError
 from mmret.judging import evaluate_run
 from mmret.retrieval.run import Run
@@ -21,15 +22,28 @@ def test_questions_pages_and_texts(tmp_path: Path) -> None:
     assert found.images.read("d3").size == (40, 30)
 
 
-def test_no_image_is_decoded_to_load_and_match(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(content: bytes, name: str) -> None:
-        raise AssertionError(name)
+def test_no_image_is_read_or_decoded_to_load_and_match(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    by_batch, by_group = ParquetFile.iter_batches, ParquetFile.read_row_group
 
-    monkeypatch.setattr("mmret.data.table_images.read_image_bytes", refuse)
+    def batches(self: Any, *options: Any, columns: list[str], **more: Any) -> Any:
+        asked.extend(columns)
+        return by_batch(self, *options, columns=columns, **more)
+
+    def group(self: Any, *options: Any, columns: list[str], **more: Any) -> Any:
+        asked.extend(columns)
+        return by_group(self, *options, columns=columns, **more)
+
+    monkeypatch.setattr(ParquetFile, "iter_batches", batches)
+    monkeypatch.setattr(ParquetFile, "read_row_group", group)
     found = load_benchmark("wiki-ss-nq", "train", write_wiki_ss(tmp_path))
     assert found.page_texts is not None
     assert len(list(found.page_texts.read())) == 4
-    assert read_image_bytes is not refuse
+    assert {"docid", "text"} <= set(asked) and "image" not in asked
+    found.images.read("d0")
+    assert "image" in asked
 
 
 def test_the_new_columns(tmp_path: Path) -> None:
