@@ -8,6 +8,7 @@ import pytest
 from mmret.backbones import resolve
 from mmret.data import load_benchmark
 from mmret.data.catalogue import RELEASES
+from mmret.data.vidore import VIDORE
 from mmret.tables import TableSpec, load_spec, run_table
 from mmret.tables.requests import InstalledFingerprints
 from tests.data.page_layouts import write_pages
@@ -170,8 +171,17 @@ def test_with_data_alone_every_row_lacks_a_text_layer_or_weights(
     monkeypatch.setenv("MMRET_DATA", str(data))
     table = run_table(spec(name), refuse, tmp_path / "runs", fingerprints=AnyWeights())
     expect_no_number(table.to_csv())
-    wanted = ("There is no file texts/slidevqa-open-ocr.jsonl", "The weights of")
+    wanted = ("There is no file texts/slidevqa-open-ocr", "There is no file texts/vidore-v", "The weights of")
     reasons = {row.reason for row in table.rows if not row.spec.average_of}
     assert [reason for reason in reasons if not reason.startswith(wanted)] == []
     for row in (row for row in table.spec.rows if not row.average_of):
         assert set(row.metrics) <= set(RELEASES[row.benchmark].metrics), row.name
+
+
+def test_words_of_every_set_of_vidore_are_its_own_or_in_a_file_of_its_own() -> None:
+    rows = [row for row in spec("vidore").rows if row.method["name"] == "bm25" and not row.average_of]
+    assert {row.benchmark for row in rows if "text" not in row.method} == {
+        release.name for release in VIDORE if "-v3-" in release.name
+    }
+    read = {row.benchmark: row.method["text"] for row in rows if "text" in row.method}
+    assert read == {release.name: f"texts/{release.name}-ocr.jsonl" for release in VIDORE}
