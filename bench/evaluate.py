@@ -32,7 +32,8 @@ from mmret.backbones.registry import resolve
 from mmret.composition import PseudoWord
 from mmret.composition.phi import MappingNetwork
 from mmret.corridor import Ranked, compose, query_vectors, rank_queries
-from mmret.data.benchmark import Benchmark, Protocol, Query
+from mmret.data.benchmark import Benchmark, Query
+from mmret.data.protocol import Protocol
 from mmret.encoded_benchmark import EncodedBenchmark
 
 TEMPLATE = "a photo of {word} that {text}"

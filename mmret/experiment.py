@@ -23,7 +23,7 @@ from mmret.encoded_benchmark import EncodedBenchmark, encode_benchmark
 from mmret.errors import InputError
 from mmret.inversion import OTI, ConceptPhrases, invert_images
 from mmret.inversion.images import made_by
-from mmret.judging import evaluate_run
+from mmret.judging import answer_texts, evaluate_run
 from mmret.pdv_choice import Choice, Row, choose
 from mmret.retrieval.refine import break_ties
 from mmret.run_methods import RUN_METHODS, run_method
@@ -130,6 +130,7 @@ def _benchmark(request: CellRequest, split: str) -> Benchmark:
     benchmark = load_benchmark(
         request.benchmark, split, protocol=request.protocol, allow_missing=request.allow_missing
     )
+    answer_texts(benchmark, request.metrics)  # what they lack is told before anything is encoded
     return replace(benchmark, metrics=request.metrics)
 
 

@@ -42,21 +42,40 @@ def evaluate_run(
         texts: Of the gallery, where answers are looked for; by default the benchmark's own.
 
     Raises:
-        InputError: As `evaluate`; answers are to be matched, and there are no texts.
+        InputError: As `evaluate` and `answer_texts`.
     """
+    names = benchmark.metrics if metrics is None else metrics
+    looked_through = answer_texts(benchmark, names, texts)
     if not benchmark.is_judged:
         return Evaluation((), {}, {}, ties=run.ties, missing=0, unreachable=0)
-    names = benchmark.metrics if metrics is None else metrics
-    deepest = max((each.k for each in map(metric, names) if each.answers), default=0)
     answered = None
-    if deepest and benchmark.answers:
-        texts = texts or benchmark.page_texts
-        if texts is None:
-            raise InputError(
-                f"{benchmark.name} has no texts to look for answers in; `mmret pages text` makes them."
-            )
-        answered = judge_answers(run, benchmark.answers, texts, deepest)
+    if looked_through is not None:
+        deepest = max(each.k for each in map(metric, names) if each.answers)
+        answered = judge_answers(run, benchmark.answers, looked_through, deepest)
     return evaluate(run, benchmark.judgements, names, subset_run=subset_run, answered=answered)
+
+
+def answer_texts(
+    benchmark: Benchmark, metrics: Sequence[str], texts: TextSource | None = None
+) -> TextSource | None:
+    """The texts that these metrics look for answers in (`texts`, or else the benchmark's), or None: they look for none.
+
+    Raises:
+        InputError: They look for answers, and no query has one, or there are no texts.
+    """
+    looking = [name for name in metrics if metric(name).answers]
+    if not looking:
+        return None
+    place = f"{benchmark.name} {benchmark.split}"
+    if not benchmark.answers:
+        raise InputError(
+            f"{place} has no answers, which {looking[0]} looks for in pages: fetch the questions with their answers, "
+            "or take a metric of judged pages, such as recall@10."
+        )
+    found = texts or benchmark.page_texts
+    if found is None:
+        raise InputError(f"{place} has no texts to look for answers in; `mmret pages text` makes them.")
+    return found
 
 
 def judge_answers(

@@ -7,8 +7,9 @@ from PIL import Image
 
 from mmret.composition import PDV, ComposedFeatures
 from mmret.composition.features import l2_normalise
-from mmret.data.benchmark import Benchmark, Protocol, Query
+from mmret.data.benchmark import Benchmark, Query
 from mmret.data.images import FolderImages
+from mmret.data.protocol import Protocol
 from mmret.errors import InputError
 from mmret.experiment import EncodedBenchmark, query_vectors, rank_queries
 from mmret.explore import BASE, SLIDERS, Explorer, panel, show_differences

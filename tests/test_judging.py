@@ -69,8 +69,18 @@ def test_each_ranked_text_is_read_once_and_no_other() -> None:
 def test_a_ranked_document_without_a_text_is_named() -> None:
     with pytest.raises(InputError, match="1 ranked documents have no text to look for answers in, first 'd'"):
         judge_answers(run(("q1", "ad")), {"q1": ("Paris",)}, MappedTexts({"a": "Paris"}), 2)
-    with pytest.raises(InputError, match="asked has no texts to look for answers in"):
+    with pytest.raises(InputError, match="asked test has no texts to look for answers in"):
         evaluate_run(run(("q1", "ad")), replace(benchmark("answer_accuracy@1"), page_texts=None))
+
+
+def test_a_set_without_any_answers_says_so() -> None:
+    judged = benchmark("answer_accuracy@1")
+    silent = replace(judged, queries=tuple(replace(query, answers=()) for query in judged.queries))
+    with pytest.raises(
+        InputError, match=r"asked test has no answers, which answer_accuracy@1 looks for in pages"
+    ):
+        evaluate_run(run(("q1", "ad")), silent)
+    assert evaluate_run(run(("q1", "ad")), silent, metrics=["success@1"]).means == {"success@1": 1}
 
 
 def test_runs_are_as_deep_as_the_metrics_look() -> None:

@@ -17,6 +17,7 @@ from mmret.encoded_benchmark import encode_benchmark
 from mmret.errors import InputError
 from mmret.retrieval.multi_vectors import StoredMultiVectors
 from tests.backbones.tiny_pages import FAMILIES
+from tests.data.page_layouts import write_tables
 
 
 @pytest.fixture(scope="module")
@@ -121,14 +122,19 @@ def test_a_page_that_cannot_be_read_is_named(model: Path, pages: Path) -> None:
         bad.write_bytes(whole)
 
 
-def test_a_table_takes_a_page_encoder(model: Path, pages: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("benchmark", ["folder:{pages}", "vidore-v1-arxivqa"])
+def test_a_table_takes_a_page_encoder(
+    benchmark: str, model: Path, pages: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import yaml
 
     from mmret.experiment import run_cell
     from mmret.tables import load_spec, run_table
 
+    monkeypatch.setenv("MMRET_DATA", str(tmp_path))
+    write_tables(tmp_path / "vidore/arxivqa_test_subsampled")
     table = {
-        "name": "pages", "title": "Pages", "benchmark": f"folder:{pages}", "split": "test",
+        "name": "pages", "title": "Pages", "benchmark": benchmark.format(pages=pages), "split": "test",
         "metrics": ["success@1", "recall@5"],
         "rows": [
             {"name": "last", "label": "last token", "method": "text-only", "backbone": f"vlm:{model}"},

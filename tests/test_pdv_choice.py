@@ -10,7 +10,8 @@ from mmret.composition import PDV, AdaST, ComposedFeatures
 from mmret.composition.presets import automatic_setting
 from mmret.composition.selection import deal_folds
 from mmret.corridor import query_vectors, rank_queries
-from mmret.data.benchmark import Benchmark, Protocol, Query
+from mmret.data.benchmark import Benchmark, Query
+from mmret.data.protocol import Protocol
 from mmret.encoded_benchmark import EncodedBenchmark
 from mmret.errors import InputError
 from mmret.pdv_choice import CrossFitted, Row, choose

@@ -226,3 +226,12 @@ def test_other_texts_of_a_benchmark_are_asked_for_by_name() -> None:
     assert sum("chart" in text for text in described.values()) > 100
     with pytest.raises(InputError, match=r"no file of texts spoken\.jsonl"):
         gallery_texts({"text": "spoken.jsonl"}, benchmark)
+
+
+def test_answers_that_a_set_lacks_are_missed_before_anything_is_encoded(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mmret.experiment.encode_benchmark", None)
+    table = ran(tmp_path, rows(root)[1:2], metrics=["answer_accuracy@1"])
+    [row] = table.rows
+    assert row.reason.startswith("contoso test has no answers, which answer_accuracy@1 looks for in pages")

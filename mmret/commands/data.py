@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmret.data.catalogue import RELEASES, data_folder, releases
+from mmret.data.catalogue import RELEASES, release_folder, releases
 from mmret.data.inventory import take_inventory
 
 EXIT_INCOMPLETE = 1
@@ -41,7 +41,7 @@ def _list() -> int:
 def _check(name: str, root: Path | None, split: str | None) -> int:
     whole = True
     for release in releases(name):
-        place = root if root is not None else data_folder(release.folder)
+        place = root if root is not None else release_folder(release)
         for each in [split] if split else release.counts:
             print(f"{release.name} {each} in {place}")
             for finding in take_inventory(release, each, place):

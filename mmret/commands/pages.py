@@ -1,11 +1,12 @@
 """`mmret pages`: page images, texts and outlines of a folder of documents."""
 
 import argparse
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from mmret.data.images import ImageSource
 from mmret.data.records import read_text
+from mmret.errors import InputError
 from mmret.pages.documents import Listing, Passwords, list_documents
 from mmret.pages.failures import Failure, summary
 from mmret.pages.processing import Outcome
@@ -25,12 +26,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_render(commands.add_parser("render", help="PDFs, images and HTML files to page images"))
     text = commands.add_parser("text", help="the text layer of PDFs to JSON lines")
     _add_documents(text, "the JSON-lines file to write")
-    ocr = commands.add_parser("ocr", help="the text of rendered pages by tesseract, to JSON lines")
-    ocr.add_argument("pages", type=Path, help="a folder that `mmret pages render` wrote")
-    ocr.add_argument("--out", type=Path, help="the JSON-lines file to write (ocr.jsonl in the folder)")
-    ocr.add_argument("--languages", default="eng", help="of the pages, such as deu+eng (%(default)s)")
-    ocr.add_argument("--layout", type=int, default=3, help="page segmentation mode (%(default)s)")
-    add_workers(ocr)
+    _add_ocr(commands.add_parser("ocr", help="the text of images by tesseract, to JSON lines"))
     outlines = commands.add_parser("outlines", help="the outlines of PDFs to (title, page) pairs")
     _add_documents(outlines, "the JSON-lines file to write")
     return parser
@@ -48,6 +44,20 @@ def _add_render(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", choices=("png", "jpeg"), default="png", help="(%(default)s)")
     parser.add_argument("--quality", type=int, default=90, help="of JPEG (%(default)s)")
     parser.add_argument("--max-pixels", type=int, default=MAX_PIXELS, help="of a page (%(default)s)")
+
+
+def _add_ocr(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("pages", type=Path, nargs="?", help="a folder that `mmret pages render` wrote")
+    parser.add_argument("--benchmark", help="instead: whose images are read, such as slidevqa, tables:FOLDER")
+    parser.add_argument("--split", default="test", help="of the benchmark (%(default)s)")
+    parser.add_argument("--root", type=Path, help="the benchmark's folder (below $MMRET_DATA or data)")
+    parser.add_argument(
+        "--allow-missing", action="store_true", help="go on without images that are not there"
+    )
+    parser.add_argument("--out", type=Path, help="the JSON-lines file to write (ocr.jsonl in the folder)")
+    parser.add_argument("--languages", default="eng", help="of the pages, such as deu+eng (%(default)s)")
+    parser.add_argument("--layout", type=int, default=3, help="page segmentation mode (%(default)s)")
+    add_workers(parser)
 
 
 def _add_documents(parser: argparse.ArgumentParser, out: str) -> None:
@@ -129,14 +139,41 @@ def _text(options: argparse.Namespace) -> Sequence[Failure]:
 
 
 def _ocr(options: argparse.Namespace) -> Sequence[Failure]:
-    from mmret.pages.ocr import OCR, OcrSettings, recognise_text
+    from mmret.pages.ocr import OcrSettings, recognise_text
     from mmret.pages.text import failures_path
 
-    os.environ.setdefault("OMP_THREAD_LIMIT", "1")  # a process a core, each with one thread of tesseract
+    images, out = _images(options)
     settings = OcrSettings(options.languages, options.layout)
-    outcome = recognise_text(options.pages, options.out, settings, workers=options.workers)
-    out = options.out or options.pages / OCR
+    outcome = recognise_text(images, out, settings, workers=options.workers)
     return _told(outcome, "pages read", out, failures_path(out))
+
+
+def _images(options: argparse.Namespace) -> tuple[ImageSource, Path]:
+    """What OCR reads, and the file it writes."""
+    from mmret.pages.ocr import OCR
+    from mmret.pages.sources import RenderedPages
+
+    if (options.pages is None) == (options.benchmark is None):
+        raise InputError(
+            "mmret pages ocr reads a folder of rendered pages, or the images of a --benchmark: name one."
+        )
+    if options.benchmark is None:
+        return RenderedPages(options.pages), options.out or options.pages / OCR
+    if options.out is None:
+        raise InputError("A benchmark's texts need a file of their own: name it with --out.")
+    return _benchmark_images(options), options.out
+
+
+def _benchmark_images(options: argparse.Namespace) -> ImageSource:
+    from mmret.data import load_benchmark
+    from mmret.data.image_sources import SomeImages
+
+    benchmark = load_benchmark(
+        options.benchmark, options.split, options.root, allow_missing=options.allow_missing
+    )
+    if benchmark.texts:
+        raise InputError(f"{benchmark.name} searches texts and not images: there is nothing to read.")
+    return SomeImages(benchmark.images, benchmark.gallery)
 
 
 def _outlines(options: argparse.Namespace) -> Sequence[Failure]:

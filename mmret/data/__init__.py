@@ -42,11 +42,11 @@ def load_benchmark(
     """
     from pathlib import Path
 
-    from mmret.data.catalogue import RELEASES, data_folder
+    from mmret.data.catalogue import RELEASES, data_folder, release_folder
     from mmret.data.published import load_release
 
     if name in RELEASES:
-        place = Path(root) if root is not None else data_folder(RELEASES[name].folder)
+        place = Path(root) if root is not None else release_folder(RELEASES[name])
         options = {"allow_missing": allow_missing, "annotations_only": annotations_only}
         return load_release(RELEASES[name], split, place, protocol=protocol, **options)
     loaded = _load_own(name, split, root or data_folder("emoji"), allow_missing)

@@ -20,10 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from mmret.data import records
-from mmret.data.benchmark import Benchmark, Protocol, Query, parse_query
+from mmret.data.benchmark import Benchmark, Query, parse_query
 from mmret.data.captions import CaptionedImages, ImageCaptions, read_captions
 from mmret.data.images import FolderImages, ImageSource
 from mmret.data.missing_images import find_unreadable, without_images
+from mmret.data.protocol import Protocol
 from mmret.errors import InputError
 
 DEFAULT_METRICS = ("recall@1", "recall@5", "recall@10", "map@10")

@@ -1,4 +1,4 @@
-"""Whether a text holds an answer, as open-domain question answering decides it.
+"""Answers as tables hold them, and whether a text has one, as open-domain question answering decides it.
 
 The rule is that of DPR's `has_answer` (Karpukhin et al., EMNLP 2020), on which Wiki-SS, NQ and TriviaQA are reported:
 both are brought to Unicode's NFD, cut into tokens (runs of letters, digits and marks, or one other character that is
@@ -6,12 +6,24 @@ neither space nor control), lowered, and the tokens of an answer must stand in t
 """
 
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 import regex
 
 _TOKEN: Final = regex.compile(r"[\p{L}\p{N}\p{M}]+|[^\p{Z}\p{C}]")
+
+
+def read_answers(cell: object) -> tuple[str, ...]:
+    """The answers in a table's cell: a list of them, one alone, or TriviaQA's object with its aliases.
+
+    >>> read_answers({"value": "Paris", "aliases": ["Paris", "Lutetia"]}), read_answers("Paris"), read_answers(None)
+    (('Paris', 'Lutetia'), ('Paris',), ())
+    """
+    if isinstance(cell, Mapping):
+        cell = cell.get("aliases") or cell.get("value")
+    several = cell if isinstance(cell, list | tuple) else (cell,)
+    return tuple(str(answer) for answer in several if answer not in (None, ""))
 
 
 def matching_form(text: str) -> str:

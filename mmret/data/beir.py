@@ -6,7 +6,7 @@ The tables come from a folder (`folder_tables`) or the Hugging Face hub (`hub_ta
 |---|---|
 | corpus | `corpus-id` (or `_id`, `docid`), `image` and/or `text` (and `title`) |
 | queries | `query-id` (or `_id`), `query` (or `text`), optionally `language`, `answers` |
-| qrels | `query-id`, `corpus-id`, `score`; a set without qrels has `answers` |
+| qrels | `query-id`, `corpus-id`, `score`: they say which queries are the split's; a set without qrels has `answers` |
 | rows | `query` (empty: a page that nothing asks for), `image`, `image_filename` |
 """
 
@@ -21,8 +21,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from mmret.data import records
-from mmret.data.benchmark import Benchmark, Protocol, Query
+from mmret.data.answers import read_answers
+from mmret.data.benchmark import Benchmark, Query
 from mmret.data.images import FileImages
+from mmret.data.protocol import page_protocol
 from mmret.data.published import Annotations
 from mmret.data.record_tables import RecordTable, find_table
 from mmret.data.table_images import TableImages
@@ -35,8 +37,10 @@ METRICS: Final = ("ndcg@5", "ndcg@10", "recall@5", "recall@10")
 ANSWER_METRICS: Final = tuple(f"answer_accuracy@{k}" for k in (1, 5, 10, 20))
 
 CORPUS_ID: Final = ("corpus-id", "corpus_id", "_id", "docid", "doc-id", "id")
-_QUERY_ID: Final = ("query-id", "query_id", "_id", "qid", "id")
-_QUERY: Final = ("query", "text", "query_text")
+QUERY_ID: Final = ("query-id", "query_id", "_id", "qid", "id")
+QUERY: Final = ("query", "text", "query_text", "question")
+"""Names of columns, old and new."""
+
 _TEXT: Final = ("text", "markdown", "text_description")
 _ROWS: Final = "rows"
 
@@ -103,13 +107,12 @@ def _three_tables(corpus: RecordTable, tables: Tables, split: str, root: Path | 
     queries, qrels = tables("queries", split), tables("qrels", split) or tables("default", split)
     if queries is None:
         raise InputError(f"There is no table queries beside {corpus.paths[0]}.")
-    answers = queries.optional("answers")
-    if qrels is None and answers is None:
+    asked = tuple(_queries(queries, None if qrels is None else _judgements(qrels)))
+    if qrels is None and not any(query.answers for query in asked):
         raise InputError(
             f"There is no table qrels beside {corpus.paths[0]}, and no answers in {queries.paths[0]}."
         )
-    judged = _judgements(qrels) if qrels is not None else {}
-    return replace(gallery, queries=tuple(_queries(queries, judged, answers)))
+    return replace(gallery, queries=asked)
 
 
 def read_corpus(table: RecordTable, root: Path | None = None) -> Annotations:
@@ -129,23 +132,20 @@ def read_corpus(table: RecordTable, root: Path | None = None) -> Annotations:
 
 def table_images(table: RecordTable, column: str, rows: Mapping[str, int], root: Path | None) -> TableImages:
     """The images of a column; `root` counts where the cells are paths."""
-    paths = len(table) > 0 and isinstance(table.cell(column, 0), str)
-    return TableImages(table, column, rows, root if paths else None)
+    return TableImages(table, column, rows, root if table.holds_text(column) else None)
 
 
-def _queries(
-    table: RecordTable, judged: Mapping[str, Mapping[str, int]], answers: str | None
-) -> Iterator[Query]:
-    """The queries that have a judgement or an answer; a table may hold those of other splits too."""
-    id_column, text, language = table.require(*_QUERY_ID), table.require(*_QUERY), table.optional("language")
+def _queries(table: RecordTable, judged: Mapping[str, Mapping[str, int]] | None) -> Iterator[Query]:
+    """The judged queries, for a table may hold those of other splits too; all of them where there are no judgements."""
+    id_column, text = table.require(*QUERY_ID), table.require(*QUERY)
+    language, answers = table.optional("language"), table.optional("answers")
     columns = [name for name in (id_column, text, language, answers) if name is not None]
     for where, row in table.rows(columns):
         id = str(row[id_column])
-        own = tuple(row[answers] or ()) if answers else ()
-        if id in judged or own:
+        if judged is None or id in judged:
             attributes = {"language": str(row[language])} if language and row[language] else {}
-            words = records.field(row, text, str, where)
-            yield Query(id, None, (words,), judged.get(id, {}), attributes=attributes, answers=own)
+            words, own = records.field(row, text, str, where), read_answers(row.get(answers or ""))
+            yield Query(id, None, (words,), (judged or {}).get(id, {}), attributes=attributes, answers=own)
 
 
 def _judgements(table: RecordTable) -> dict[str, dict[str, int]]:
@@ -240,7 +240,7 @@ def load_tables(
         images=found.images,
         gallery=found.gallery,
         queries=queries,
-        protocol=Protocol(query_text_field="query"),
+        protocol=page_protocol(),
         metrics=METRICS if all(query.targets for query in queries) else ANSWER_METRICS,
         texts=found.texts,
         page_texts=found.page_texts,

@@ -10,7 +10,7 @@ from mmret.data.cirr import CIRR
 from mmret.data.fashioniq import FASHIONIQ
 from mmret.data.genecis import GENECIS
 from mmret.data.page_labels import CONTOSO, MANUALS
-from mmret.data.published import Release
+from mmret.data.published import Release, first_folder
 from mmret.data.vidore import SLIDEVQA, VIDORE
 from mmret.data.wiki_ss import WIKI_SS
 from mmret.errors import InputError
@@ -30,6 +30,11 @@ DATA_VARIABLE: Final = "MMRET_DATA"
 def data_folder(folder: str) -> Path:
     """Where a benchmark's folder lies when no root is given."""
     return Path(os.environ.get(DATA_VARIABLE) or "data") / folder
+
+
+def release_folder(release: Release) -> Path:
+    """Where a published benchmark lies when no root is given: the first of its folders that is there."""
+    return first_folder(*map(data_folder, (release.folder, *release.other_folders)))
 
 
 def releases(name: str) -> list[Release]:

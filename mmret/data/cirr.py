@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Final
 
 from mmret.data import records
-from mmret.data.benchmark import Protocol, Query
+from mmret.data.benchmark import Query
 from mmret.data.images import FileImages
+from mmret.data.protocol import Protocol
 from mmret.data.published import Annotations, Release, first_folder
 from mmret.errors import InputError
 

@@ -15,7 +15,6 @@ from typing import Final
 
 from mmret.atomic import write_text
 from mmret.data import records
-from mmret.data.benchmark import Protocol
 from mmret.data.emoji_names import (
     FEMALE_SIGN,
     MALE_SIGN,
@@ -25,6 +24,7 @@ from mmret.data.emoji_names import (
     gender_pairs,
     tone_edits,
 )
+from mmret.data.protocol import Protocol
 from mmret.data.text_triplets import TextTriplet
 from mmret.errors import InputError
 

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Final
 
 from mmret.data import records
-from mmret.data.benchmark import Protocol, Query
+from mmret.data.benchmark import Query
 from mmret.data.images import FileImages, images_by_stem
+from mmret.data.protocol import Protocol
 from mmret.data.published import Annotations, Release
 from mmret.errors import InputError
 

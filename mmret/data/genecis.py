@@ -18,8 +18,9 @@ from typing import Final
 from PIL import Image
 
 from mmret.data import records
-from mmret.data.benchmark import Protocol, Query
+from mmret.data.benchmark import Query
 from mmret.data.images import FileImages, images_by_stem
+from mmret.data.protocol import Protocol
 from mmret.data.published import Annotations, Release, first_folder
 from mmret.errors import InputError
 

@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from mmret.data import records
-from mmret.data.benchmark import Benchmark, Gallery, Protocol, Query
+from mmret.data.benchmark import Benchmark, Query
+from mmret.data.protocol import Gallery, page_protocol
 from mmret.data.published import Annotations, Release
 from mmret.errors import InputError
 from mmret.pages.documents import list_documents, page_id, split_page_id
@@ -142,13 +143,9 @@ def _own(place: Path, found: Annotations, gallery: Gallery, content: bytes) -> B
         images=found.images,
         gallery=found.gallery,
         queries=found.queries,
-        protocol=_protocol(gallery),
+        protocol=page_protocol(gallery=gallery),
         metrics=METRICS,
     )
-
-
-def _protocol(gallery: Gallery) -> Protocol:
-    return Protocol(query_text_field="query", gallery=gallery)
 
 
 ASKED: Final = (
@@ -170,7 +167,7 @@ def _releases(
             folder=f"documents/{name}",
             version="1",
             counts={"test": counts},
-            protocol=_protocol(gallery),
+            protocol=page_protocol(gallery=gallery),
             metrics=METRICS,
             files=lambda root, split: tuple(root / file for file in files),
             read=lambda root, split, protocol: read(root, protocol.gallery),

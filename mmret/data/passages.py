@@ -13,13 +13,13 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from mmret.data.beir import folder_tables, hub_tables, read_corpus
+from mmret.data.beir import QUERY, QUERY_ID, folder_tables, hub_tables, read_corpus
 from mmret.data.images import ImageSource
 from mmret.data.query_pages import PageQuery, QueryPages, warn_left_out
 from mmret.data.record_tables import RecordTable, find_table, require_split
 from mmret.data.table_images import ListedImages
 from mmret.data.text_sources import TextSource
-from mmret.data.wiki_ss import CORPORA, POSITIVES, QUERY, QUERY_ID, QUESTIONS, document_ids, find_part
+from mmret.data.wiki_ss import CORPORA, POSITIVES, QUESTIONS, document_ids, find_part
 from mmret.errors import InputError
 
 NEGATIVES: Final = ("negative_passages", "negative_document_ids")

@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mmret.data.benchmark import Benchmark, Protocol, Query
+from mmret.data.benchmark import Benchmark, Query
 from mmret.data.images import GalleryImages
 from mmret.data.missing_images import without_images
+from mmret.data.protocol import Protocol
 from mmret.data.text_sources import TextSource
 from mmret.errors import InputError
 
@@ -57,6 +58,7 @@ class Release:
         read: Reads them, given the root, the split and the protocol.
         text_fields: What `query_text_field` may be.
         averages: As in `Benchmark`.
+        other_folders: Where it may lie instead of `folder`, the preferred first.
     """
 
     name: str
@@ -69,6 +71,7 @@ class Release:
     read: Callable[[Path, str, Protocol], Annotations]
     text_fields: tuple[str, ...]
     averages: tuple[tuple[str, ...], ...] = ()
+    other_folders: tuple[str, ...] = ()
 
     def annotations(self, root: Path, split: str, protocol: Protocol | None = None) -> Annotations:
         """The split's annotations, as they are on disk; missing and malformed files raise InputError."""

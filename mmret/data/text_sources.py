@@ -39,7 +39,9 @@ class TextFile:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         if not self.path.is_file():
-            raise InputError(f"There is no file of texts {self.path}; `mmret pages text` writes one.")
+            raise InputError(
+                f"There is no file of texts {self.path}; `mmret pages text` or `ocr` writes one."
+            )
 
     def read(self, ids: Collection[str] | None = None) -> Iterator[tuple[str, str]]:
         """Yield (id, text)."""

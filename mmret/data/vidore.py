@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from mmret.data.beir import folder_tables, read_tables, table_files
-from mmret.data.benchmark import Protocol
+from mmret.data.protocol import Protocol, page_protocol
 from mmret.data.published import Annotations, Release
 from mmret.data.slide_rows import read_split
 
@@ -53,21 +53,14 @@ _V3: Final = {
 """The public ones; two more are kept by the benchmark's authors."""
 
 
-def _place(root: Path) -> Path:
-    """The set's folder; the three tables of a set of v1 lie in one whose name ends in `_beir`."""
-    tables = root.with_name(f"{root.name}_beir")
-    return tables if tables.is_dir() and not (root / "data").is_dir() else root
-
-
 def _read(root: Path, split: str, protocol: Protocol) -> Annotations:
-    return read_tables(folder_tables(_place(root)), split, _place(root))
+    return read_tables(folder_tables(root), split, root)
 
 
 def _files(root: Path, split: str) -> tuple[Path, ...]:
-    place = _place(root)
-    tables = folder_tables(place)
+    tables = folder_tables(root)
     names = ("rows",) if tables("corpus", split) is None and tables("rows", split) is not None else _TABLES
-    return table_files(tables, names, place, split)
+    return table_files(tables, names, root, split)
 
 
 def _release(name: str, folder: str, counts: Mapping[str, int], metrics: tuple[str, ...]) -> Release:
@@ -76,11 +69,12 @@ def _release(name: str, folder: str, counts: Mapping[str, int], metrics: tuple[s
         folder=folder,
         version="1",
         counts={"test": counts},
-        protocol=Protocol(query_text_field="query"),
+        protocol=page_protocol(),
         metrics=metrics,
         files=_files,
         read=_read,
         text_fields=("query",),
+        other_folders=(f"{folder}_beir",),  # a set of v1 as three tables, where `folder` has its rows
     )
 
 

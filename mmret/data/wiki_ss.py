@@ -10,18 +10,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from mmret.data.beir import read_corpus
-from mmret.data.benchmark import Protocol, Query
+from mmret.data.answers import read_answers
+from mmret.data.beir import ANSWER_METRICS, QUERY, QUERY_ID, read_corpus
+from mmret.data.benchmark import Query
+from mmret.data.protocol import page_protocol
 from mmret.data.published import Annotations, Release
 from mmret.data.record_tables import RecordTable, find_table
 from mmret.errors import InputError
 
-METRICS: Final = tuple(f"answer_accuracy@{k}" for k in (1, 5, 10, 20))
-
-QUERY_ID: Final = ("query_id", "query-id", "_id", "id")
-QUERY: Final = ("query", "query_text", "question")
 POSITIVES: Final = ("positive_passages", "positive_document_ids")
-"""Names of columns, old and new."""
+"""Names of a column, old and new."""
 
 QUESTIONS: Final = ("wiki-ss-nq", "wiki-ss-nq-new")
 CORPORA: Final = ("wiki-ss-corpus", "wiki-ss-corpus-new", "corpus")
@@ -62,24 +60,18 @@ def _read(folders: Sequence[str], root: Path, split: str) -> Annotations:
 def read_questions(table: RecordTable, gallery: frozenset[str]) -> Iterator[Query]:
     """Questions in the old columns (`query`, `positive_passages`) or the new (`query_text`, `positive_document_ids`).
 
-    Positives outside the gallery are left out; a question with neither answers nor positives is refused.
+    Positives outside the gallery are left out. Where the table has answers, a question without one is asked all the
+    same, and answered by no page (DPR's evaluation counts it so); where it has none, a positive is needed.
     """
     id_column, text = table.require(*QUERY_ID), table.require(*QUERY)
     answers, positives = table.optional("answers", "answer"), table.optional(*POSITIVES)
     columns = [name for name in (id_column, text, answers, positives) if name is not None]
     for where, row in table.rows(columns):
-        own = _answers(row.get(answers or ""))
+        own = read_answers(row.get(answers or ""))
         known = [id for id in document_ids(row.get(positives or "")) if id in gallery]
-        if not own and not known:
+        if answers is None and not known:
             raise InputError(f"{where} has neither an answer nor a positive page of the corpus.")
         yield Query(str(row[id_column]), None, (str(row[text]),), dict.fromkeys(known, 1), answers=own)
-
-
-def _answers(value: Any) -> tuple[str, ...]:
-    """A list of answers, one answer, or TriviaQA's object with its aliases."""
-    if isinstance(value, Mapping):
-        value = value.get("aliases") or value.get("value")
-    return (value,) if isinstance(value, str) else tuple(value or ())
 
 
 def document_ids(value: Any) -> Iterator[str]:
@@ -94,8 +86,8 @@ def _release(name: str, folders: Sequence[str], counts: Mapping[str, Mapping[str
         folder="wiki-ss",
         version="1",
         counts=counts,
-        protocol=Protocol(query_text_field="query"),
-        metrics=METRICS,
+        protocol=page_protocol(),
+        metrics=ANSWER_METRICS,
         files=lambda root, split: _files(folders, root, split),
         read=lambda root, split, protocol: _read(folders, root, split),
         text_fields=("query",),

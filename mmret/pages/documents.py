@@ -33,12 +33,18 @@ def page_id(file: str, page: int) -> str:
     return f"{file}#{page}"
 
 
-def split_page_id(id: str) -> tuple[str, int]:
-    """File and page of a name; raises `InputError` if it is none."""
+def place_of(id: str) -> tuple[str, int | None]:
+    """File and page of a page's name; of any other image the whole name, and None."""
     file, mark, page = id.rpartition("#")
-    if not (file and mark and page.isdecimal()):
+    return (file, int(page)) if file and mark and page.isdecimal() else (id, None)
+
+
+def split_page_id(id: str) -> tuple[str, int]:
+    """File and page of a page's name; raises `InputError` if it is none."""
+    file, page = place_of(id)
+    if page is None:
         raise InputError(f"{id!r} names no page; names look like handbook.pdf#3, with pages from 0.")
-    return file, int(page)
+    return file, page
 
 
 def require_file(path: Path) -> os.stat_result:

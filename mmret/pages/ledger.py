@@ -1,4 +1,4 @@
-r"""JSON lines about pages that grow while they are made, survive a kill, and end whole and in order.
+r"""JSON lines about pages, or other images, that grow while they are made, survive a kill, and end whole and in order.
 
 New lines go to a journal beside the file; what a kill cut short is dropped. At the end (or when the next run opens
 it) both become the file, atomically. Only the places of lines are held in memory, never their content.
@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 from mmret.atomic import atomic_write
 from mmret.errors import InputError
-from mmret.pages.documents import split_page_id
+from mmret.pages.documents import place_of
 
 Record = Mapping[str, Any]
 
@@ -22,19 +22,19 @@ JOURNAL_SUFFIX = ".journal"
 
 
 class Entry(NamedTuple):
-    """One line: what it was made of and by, the pages of its document, and where it stands."""
+    """One line: what it was made of and by, the pages of its document if it says so, and where it stands."""
 
     stamp: str
     made_by: str
-    pages: int
+    pages: int | None
     in_journal: bool
     offset: int
 
 
 class Ledger:
-    """A file of JSON lines by page id; use it in a `with` block.
+    """A file of JSON lines by the ids of pages or other images; use it in a `with` block.
 
-    Every record has `id`, `pages` (of its document), `stamp` (of its source) and `made_by`.
+    Every record has `id`, `stamp` (of its source) and `made_by`, and may have `pages` (of its document).
 
     Raises:
         InputError: another process writes it; it cannot be read or written.
@@ -100,7 +100,7 @@ class Ledger:
 
     def write(self) -> None:
         """Make one file of both, sorted by file and page, and empty the journal."""
-        ordered = dict(sorted(self.entries.items(), key=lambda item: split_page_id(item[0])))
+        ordered = {id: self.entries[id] for id in sorted(self.entries, key=_order)}
         written: dict[str, Entry] = {}
         with atomic_write(self.path) as new:
             for id, line in zip(ordered, self._lines(ordered.values()), strict=True):
@@ -122,6 +122,11 @@ class Ledger:
                 old.close()
 
 
+def _order(id: str) -> tuple[str, int]:
+    file, page = place_of(id)
+    return file, page or 0
+
+
 def _locked(path: Path) -> BinaryIO:
     try:
         journal = path.open("a+b")
@@ -136,7 +141,7 @@ def _locked(path: Path) -> BinaryIO:
 def _entry(record: Record, offset: int, *, in_journal: bool) -> Entry:
     # Interned: ten thousand pages share one text about what made them.
     stamp, made_by = sys.intern(record["stamp"]), sys.intern(record["made_by"])
-    return Entry(stamp, made_by, record["pages"], in_journal, offset)
+    return Entry(stamp, made_by, record.get("pages"), in_journal, offset)
 
 
 def _entries(file: BinaryIO, name: str, *, in_journal: bool) -> dict[str, Entry]:
@@ -148,8 +153,7 @@ def _entries(file: BinaryIO, name: str, *, in_journal: bool) -> dict[str, Entry]
             break
         try:
             record = json.loads(line)
-            split_page_id(record["id"])
-            entries[record["id"]] = _entry(record, offset, in_journal=in_journal)
+            entries[sys.intern(record["id"])] = _entry(record, offset, in_journal=in_journal)
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(
                 f"{name}:{number} is no record of a page ({error}); delete it, or name another file."

@@ -1,7 +1,7 @@
-"""The text of page images by tesseract (through pytesseract), as JSON lines beside the images."""
+"""The text of pages and other images by tesseract (through pytesseract), as JSON lines."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -9,12 +9,12 @@ from typing import Any
 
 from tqdm import tqdm
 
+from mmret.data.images import ImageSource
 from mmret.errors import InputError
-from mmret.pages.documents import page_id, split_page_id
+from mmret.pages.documents import place_of
 from mmret.pages.failures import Failure, write_failures
 from mmret.pages.ledger import Ledger
 from mmret.pages.processing import Outcome
-from mmret.pages.sources import RenderedPages
 from mmret.pages.text import failures_path
 from mmret.pages.work import Crashed, default_workers, run_tasks
 
@@ -58,38 +58,37 @@ def tesseract_fingerprint(settings: OcrSettings) -> str:
 
 
 def recognise_text(
-    folder: str | Path,
-    out: str | Path | None = None,
+    images: ImageSource,
+    out: str | Path,
     settings: OcrSettings | None = None,
     *,
     workers: int | None = None,
 ) -> Outcome:
-    """Read all pages of a folder of rendered ones, and write their texts (by default to `ocr.jsonl` in it).
+    """Read all images of a source (rendered pages, a benchmark's), and write their texts as JSON lines by their ids.
 
-    Records and resumption are as in `text.extract_text`; a page that is drawn anew is read anew. Each process runs
-    tesseract on one thread, unless the environment's OMP_THREAD_LIMIT says another number.
+    A record has id, file and page (of a page's name; else the id, and null), text, stamp and made_by. A later run reads
+    only what is missing or changed; failures go to `<out>.failures.jsonl`. Each process runs tesseract on one thread,
+    unless the environment's OMP_THREAD_LIMIT says another number.
 
     Raises:
-        InputError: no rendered pages; tesseract or a language is not installed; the file cannot be written.
+        InputError: tesseract or a language is not installed; the file cannot be written or is being written.
     """
     settings = settings or OcrSettings()
     made_by = tesseract_fingerprint(settings)
-    pages = RenderedPages(folder)
-    known = set(pages.ids)
-    path = Path(folder) / OCR if out is None else Path(out)
+    stamps = {id: images.stamp(id) for id in images.ids}
     failures: list[Failure] = []
-    with Ledger(path) as ledger:
-        todo = [id for id in pages.ids if not ledger.holds(id, pages.stamp(id), made_by)]
-        kept = len(pages.ids) - len(todo)
+    with Ledger(out) as ledger:
+        todo = [id for id, stamp in stamps.items() if not ledger.holds(id, stamp, made_by)]
+        kept = len(stamps) - len(todo)
         chunks = [tuple(todo[start : start + _CHUNK]) for start in range(0, len(todo), _CHUNK)]
         crew = default_workers() if workers is None else workers
-        work = partial(_read_chunk, pages, settings)
-        with tqdm(total=len(pages.ids), initial=kept, desc="OCR", unit="page", disable=None) as bar:
+        work = partial(_read_chunk, images, settings)
+        with tqdm(total=len(stamps), initial=kept, desc="OCR", unit="page", disable=None) as bar:
             for chunk, texts in run_tasks(work, chunks, crew, _singly):
                 bar.update(len(chunk))
-                failures += _enter(ledger, pages, made_by, chunk, texts)
-        forgotten = ledger.keep(lambda id: id in known and ledger.holds(id, pages.stamp(id), made_by))
-    write_failures(failures_path(path), failures)
+                failures += _enter(ledger, stamps, made_by, chunk, texts)
+        forgotten = ledger.keep(lambda id: id in stamps and ledger.holds(id, stamps[id], made_by))
+    write_failures(failures_path(Path(out)), failures)
     return Outcome(len(todo) - len(failures), kept, tuple(forgotten), tuple(failures))
 
 
@@ -97,19 +96,19 @@ def _singly(chunk: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
     return ((id,) for id in chunk)
 
 
-def _read_chunk(pages: RenderedPages, settings: OcrSettings, ids: Sequence[str]) -> list[str | Failure]:
+def _read_chunk(images: ImageSource, settings: OcrSettings, ids: Sequence[str]) -> list[str | Failure]:
     # Threads of several tesseracts wait for each other: with two on two cores a page took 6.0 s of processor time,
     # and 1.6 s with one thread each.
     os.environ.setdefault(_THREADS, "1")
-    return [_read(pages, settings, id) for id in ids]
+    return [_read(images, settings, id) for id in ids]
 
 
-def _read(pages: RenderedPages, settings: OcrSettings, id: str) -> str | Failure:
+def _read(images: ImageSource, settings: OcrSettings, id: str) -> str | Failure:
     import pytesseract
 
-    file, page = split_page_id(id)
+    file, page = place_of(id)
     try:
-        image = pages.read(id)
+        image = images.read(id)
         text = pytesseract.image_to_string(
             image, settings.languages, config=f"--psm {settings.layout}", timeout=_SECONDS
         )
@@ -123,20 +122,19 @@ def _read(pages: RenderedPages, settings: OcrSettings, id: str) -> str | Failure
 
 def _enter(
     ledger: Ledger,
-    pages: RenderedPages,
+    stamps: Mapping[str, str],
     made_by: str,
     chunk: Sequence[str],
     texts: Sequence[str | Failure] | Crashed,
 ) -> list[Failure]:
     """Add the texts of a chunk to the ledger; its failures."""
     if isinstance(texts, Crashed):
-        return [Failure(*split_page_id(id), "crash", "the process that read it was killed") for id in chunk]
+        return [Failure(*place_of(id), "crash", "the process that read it was killed") for id in chunk]
     read = [(id, text) for id, text in zip(chunk, texts, strict=True) if isinstance(text, str)]
-    ledger.add(_record(pages, made_by, id, text) for id, text in read)
+    ledger.add(_record(id, text, stamps[id], made_by) for id, text in read)
     return [text for text in texts if isinstance(text, Failure)]
 
 
-def _record(pages: RenderedPages, made_by: str, id: str, text: str) -> dict[str, Any]:
-    file, page = split_page_id(id)
-    place = {"id": page_id(file, page), "file": file, "page": page, "pages": pages.pages(id)}
-    return {**place, "text": text, "stamp": pages.stamp(id), "made_by": made_by}
+def _record(id: str, text: str, stamp: str, made_by: str) -> dict[str, Any]:
+    file, page = place_of(id)
+    return {"id": id, "file": file, "page": page, "text": text, "stamp": stamp, "made_by": made_by}

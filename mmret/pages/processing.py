@@ -105,10 +105,12 @@ class _Run:
         unknown = []
         for document in self.listing.documents:
             first = page_id(document.file, 0)
-            if self.ledger.holds(first, document.stamp, self.made_by[document.kind]):
-                counts[document] = self.ledger.entries[first].pages
-            else:
+            there = self.ledger.holds(first, document.stamp, self.made_by[document.kind])
+            count = self.ledger.entries[first].pages if there else None
+            if count is None:
                 unknown.append(Chunk(document, self.passwords.of(document.file)))
+            else:
+                counts[document] = count
         with tqdm(total=len(unknown), desc="counting pages", unit="file", disable=None) as bar:
             for task, answer in run_tasks(self.work, unknown, self.workers):
                 bar.update()

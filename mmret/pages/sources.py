@@ -199,7 +199,6 @@ class RenderedPages:
             records.field(record, "id", str, where): (
                 records.field(record, "image", str, where),
                 f"{record.get('stamp')} {record.get('made_by')}",
-                records.field(record, "pages", int, where),
             )
             for where, record in records.read_json_lines(manifest)
         }
@@ -219,11 +218,7 @@ class RenderedPages:
         """Size and time of the document, and what drew it; raises `InputError`."""
         return self._page(id)[1]
 
-    def pages(self, id: str) -> int:
-        """The number of pages of the document that this one belongs to; raises `InputError`."""
-        return self._page(id)[2]
-
-    def _page(self, id: str) -> tuple[str, str, int]:
+    def _page(self, id: str) -> tuple[str, str]:
         if id not in self._pages:
             raise InputError(f"there is no page {id} in {self.root}.")
         return self._pages[id]

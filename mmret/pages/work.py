@@ -9,12 +9,15 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from itertools import islice
 from multiprocessing import connection, get_context, parent_process
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 _IN_FLIGHT = 2  # tasks a process: one that runs, one that waits
+
+_WORK: list[Callable[[Any], Any]] = []
+"""In a process of a pool, what it does: sent once and not with each task, for it may know a million ids."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +38,9 @@ def run_tasks(
 ) -> Iterator[tuple[Task, Result | Crashed]]:
     """Do every task in one of `workers` fresh processes, and yield it with its result, in any order.
 
-    `work`, tasks and results are pickled; tasks are drawn as they are needed. When a process dies, what was in
-    flight is split (into single pages, say) and done again piece by piece, each where it can harm no other, so that
-    only the piece that kills its process is `Crashed`. With 0 workers everything is done here.
+    `work` is pickled once a process, tasks and results each; tasks are drawn as they are needed. When a process dies,
+    what was in flight is split (into single pages, say) and done again piece by piece, each where it can harm no other,
+    so that only the piece that kills its process is `Crashed`. With 0 workers everything is done here.
     """
     if workers == 0:
         yield from ((task, work(task)) for task in tasks)
@@ -65,7 +68,7 @@ class _Crew(Generic[Task, Result]):
     lost: list[Task] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._pool = _pool(self.workers)
+        self._pool = _pool(self.workers, self.work)
         self._running: dict[Future[Result], Task] = {}
 
     def dismiss(self) -> None:
@@ -84,7 +87,7 @@ class _Crew(Generic[Task, Result]):
         """Keep enough tasks in flight; whether there are any."""
         for task in islice(pending, _IN_FLIGHT * self.workers - len(self._running)):
             try:
-                self._running[self._pool.submit(self.work, task)] = task
+                self._running[self._pool.submit(_do, task)] = task
             except BrokenProcessPool:
                 self.lost.append(task)  # drawn already: it must not be forgotten
                 raise
@@ -92,20 +95,29 @@ class _Crew(Generic[Task, Result]):
 
 
 def _alone(work: Callable[[Task], Result], task: Task) -> Result | Crashed:
-    with _pool(1) as pool:
+    with _pool(1, work) as pool:
         try:
-            return pool.submit(work, task).result()
+            result: Result = pool.submit(_do, task).result()
+            return result
         except BrokenProcessPool:
             return Crashed()
 
 
-def _pool(workers: int) -> ProcessPoolExecutor:
+def _pool(workers: int, work: Callable[[Any], Any]) -> ProcessPoolExecutor:
     # Spawned, not forked: the caller may hold threads, locks and open documents.
-    return ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_enter_service)
+    return ProcessPoolExecutor(
+        workers, mp_context=get_context("spawn"), initializer=_enter_service, initargs=(work,)
+    )
 
 
-def _enter_service() -> None:
-    """Leave an interrupt to the parent, and end when it does, however it does."""
+def _do(task: Any) -> Any:
+    """Done in a process: its work on a task."""
+    return _WORK[0](task)
+
+
+def _enter_service(work: Callable[[Any], Any]) -> None:
+    """Keep the work, leave an interrupt to the parent, and end when it does, however it does."""
+    _WORK.append(work)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_outlive_nobody, daemon=True).start()
 

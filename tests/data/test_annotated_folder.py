@@ -11,7 +11,8 @@ from mmret.data.annotated_folder import (
     load_captioned_images,
     split_captions,
 )
-from mmret.data.benchmark import Protocol, Query
+from mmret.data.benchmark import Query
+from mmret.data.protocol import Protocol
 from mmret.errors import InputError
 
 COLOURS = {"red": "train", "blue": "val", "green": "val", "white": "val"}

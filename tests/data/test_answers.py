@@ -6,7 +6,7 @@ import regex
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmret.data.answers import has_answer
+from mmret.data.answers import has_answer, read_answers
 
 
 def tokens(text: str) -> list[str]:
@@ -70,3 +70,21 @@ def test_it_agrees_with_a_search_of_token_lists(text: str, answers: list[str]) -
 )
 def test_what_counts_as_an_answer(text: str, answer: str, found: bool) -> None:
     assert has_answer(text, [answer]) is found
+
+
+@pytest.mark.parametrize(
+    ("cell", "answers"),
+    [
+        (["Paris", "Lutetia"], ("Paris", "Lutetia")),
+        ("Paris", ("Paris",)),
+        (1974, ("1974",)),
+        ({"value": "Paris", "aliases": ["Lutetia"]}, ("Lutetia",)),
+        ({"value": "Paris", "aliases": []}, ("Paris",)),
+        ([], ()),
+        (["", None], ()),
+        ("", ()),
+        (None, ()),
+    ],
+)
+def test_cells_of_every_layout_hold_answers(cell: object, answers: tuple[str, ...]) -> None:
+    assert read_answers(cell) == answers

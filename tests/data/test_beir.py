@@ -71,6 +71,30 @@ def test_answers_stand_in_for_qrels(tmp_path: Path) -> None:
     assert (found.answers, found.metrics) == ({"7": ("Paris",)}, ANSWER_METRICS)
 
 
+def test_one_answer_is_a_word_and_a_question_without_any_is_asked_all_the_same(tmp_path: Path) -> None:
+    write_lines(tmp_path / "corpus.jsonl", [{"docid": "1", "text": "in Paris"}])
+    asked = [
+        {"_id": "7", "question": "where?", "answers": "Paris"},
+        {"_id": "8", "question": "when?", "answers": []},
+    ]
+    write_lines(tmp_path / "queries.jsonl", asked)
+    found = load_benchmark(f"tables:{tmp_path}", "test")
+    assert found.answers == {"7": ("Paris",), "8": ()}
+    write_lines(tmp_path / "queries.jsonl", asked[1:])
+    with pytest.raises(InputError, match=r"There is no table qrels beside .*, and no answers in .*queries"):
+        load_benchmark(f"tables:{tmp_path}", "test")
+
+
+def test_qrels_say_which_queries_are_the_split_s_whatever_has_answers(tmp_path: Path) -> None:
+    write_lines(tmp_path / "corpus.jsonl", [{"docid": "1", "text": "in Paris"}])
+    asked = [{"_id": id, "query": "where?", "answers": ["Paris"]} for id in ("of test", "of train")]
+    write_lines(tmp_path / "queries.jsonl", asked)
+    write_lines(tmp_path / "qrels/test.jsonl", [{"query-id": "of test", "corpus-id": "1", "score": 1}])
+    found = load_benchmark(f"tables:{tmp_path}", "test")
+    assert [query.id for query in found.queries] == ["of test"]
+    assert (found.judgements, found.metrics) == ({"of test": {"1": 1}}, METRICS)
+
+
 def test_rows_of_query_and_page(tmp_path: Path) -> None:
     found = load_benchmark(f"tables:{write_rows(tmp_path / 'docvqa')}", "test")
     assert found.gallery == ("a.png", "b.png", "c.png", "d.png")

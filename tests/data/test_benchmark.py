@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from mmret.data.benchmark import Benchmark, Protocol, Query, join_captions
+from mmret.data.benchmark import Benchmark, Query
+from mmret.data.protocol import Protocol, join_captions
 from mmret.errors import InputError
 
 

@@ -97,3 +97,40 @@ def test_bad_tables_are_told(tmp_path: Path) -> None:
     table = RecordTable([write_lines(tmp_path / "a.jsonl", ROWS)])
     with pytest.raises(InputError, match="has no column '_id' or 'docid'; it has id, text, blob"):
         table.require("_id", "docid")
+
+
+def test_fields_may_be_as_long_as_a_page(tmp_path: Path) -> None:
+    rows = [{"id": "a", "text": "word " * 100_000}]
+    table = RecordTable([write_tsv(tmp_path / "a.tsv", rows)])
+    assert [row for _, row in table.rows(["id", "text"])] == rows
+
+
+@pytest.mark.parametrize("kind", ["tsv", "jsonl"])
+def test_bytes_that_are_no_utf_8_behind_the_first_rows_are_told(kind: str, tmp_path: Path) -> None:
+    path = WRITERS[kind](tmp_path / f"a.{kind}", ROWS * 200)
+    path.write_bytes(path.read_bytes()[:-40] + "é".encode("latin-1") + path.read_bytes()[-40:])
+    with pytest.raises(InputError, match=rf"a\.{kind}.*utf-8"):
+        RecordTable([path])
+
+
+def test_a_part_that_is_damaged_deep_inside_is_told_with_its_row(tmp_path: Path) -> None:
+    path = write_parquet(tmp_path / "a.parquet", ROWS)
+    columns = pyarrow.parquet.ParquetFile(path).metadata.row_group(2)
+    content = bytearray(path.read_bytes())
+    for number in range(columns.num_columns):
+        start = columns.column(number).dictionary_page_offset or columns.column(number).data_page_offset
+        content[start : start + 30] = b"\xff" * 30
+    path.write_bytes(bytes(content))
+    table = RecordTable([path])
+    assert table.cell("id", 5) == "i5"
+    with pytest.raises(InputError, match=r"a\.parquet, row 7: id cannot be read \(.*\); mend the file"):
+        table.cell("id", 7)
+    with pytest.raises(InputError, match=r"a\.parquet cannot be read from row \d on \(.*\); mend the file"):
+        list(table.rows(["id"]))
+
+
+@pytest.mark.parametrize("kind", ["parquet", "arrow"])
+def test_columns_of_strings_are_told_from_those_of_images(kind: str, tmp_path: Path) -> None:
+    rows = [{"path": "a.png", "image": {"bytes": b"a", "path": None}, "number": 1}]
+    table = RecordTable([WRITERS[kind](tmp_path / f"a.{kind}", rows)])
+    assert [name for name in table.columns if table.holds_text(name)] == ["path"]

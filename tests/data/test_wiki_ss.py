@@ -1,10 +1,14 @@
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from pyarrow.parquet import ParquetFile
 
 from mmret.data import load_benchmark
-from mmret.data.images import read_image_bytes
 from mmret.errors import InputError
+from mmret.judging import evaluate_run
+from mmret.retrieval.run import Run
 from tests.data.page_layouts import PASSAGES, write_lines, write_parquet, write_wiki_ss
 
 
@@ -18,15 +22,28 @@ def test_questions_pages_and_texts(tmp_path: Path) -> None:
     assert found.images.read("d3").size == (40, 30)
 
 
-def test_no_image_is_decoded_to_load_and_match(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(content: bytes, name: str) -> None:
-        raise AssertionError(name)
+def test_no_image_is_read_or_decoded_to_load_and_match(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    by_batch, by_group = ParquetFile.iter_batches, ParquetFile.read_row_group
 
-    monkeypatch.setattr("mmret.data.table_images.read_image_bytes", refuse)
+    def batches(self: Any, *options: Any, columns: list[str], **more: Any) -> Any:
+        asked.extend(columns)
+        return by_batch(self, *options, columns=columns, **more)
+
+    def group(self: Any, *options: Any, columns: list[str], **more: Any) -> Any:
+        asked.extend(columns)
+        return by_group(self, *options, columns=columns, **more)
+
+    monkeypatch.setattr(ParquetFile, "iter_batches", batches)
+    monkeypatch.setattr(ParquetFile, "read_row_group", group)
     found = load_benchmark("wiki-ss-nq", "train", write_wiki_ss(tmp_path))
     assert found.page_texts is not None
     assert len(list(found.page_texts.read())) == 4
-    assert read_image_bytes is not refuse
+    assert {"docid", "text"} <= set(asked) and "image" not in asked
+    found.images.read("d0")
+    assert "image" in asked
 
 
 def test_the_new_columns(tmp_path: Path) -> None:
@@ -52,6 +69,21 @@ def test_the_new_columns(tmp_path: Path) -> None:
     )
     with pytest.raises(InputError, match="row 0 has neither an answer nor a positive page of the corpus"):
         load_benchmark("wiki-ss-nq", "test", tmp_path)
+
+
+def test_a_question_without_answers_counts_and_is_answered_by_nothing(tmp_path: Path) -> None:
+    write_wiki_ss(tmp_path)
+    asked = [
+        {"id": "1", "query": "born?", "answers": ["London"]},
+        {"id": "2", "query": "why?", "answers": []},
+    ]
+    write_lines(tmp_path / "wiki-ss-triviaqa/test.jsonl", asked)
+    found = load_benchmark("wiki-ss-triviaqa", "test", tmp_path)
+    scores = np.zeros((2, 1), dtype=np.float32)
+    run = Run(("1", "2"), ("d0",), np.zeros((2, 1), dtype=np.int64), scores)
+    evaluated = evaluate_run(run, found, metrics=["answer_accuracy@1"])
+    assert evaluated.per_query["answer_accuracy@1"].tolist() == [1, 0]
+    assert evaluated.means == {"answer_accuracy@1": 0.5}
 
 
 def test_triviaqa_s_aliases(tmp_path: Path) -> None:

@@ -25,6 +25,17 @@ def test_records_end_in_the_order_of_pages_and_replace_one_another(tmp_path: Pat
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_images_that_are_no_pages_have_a_place_too(tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    for more in (["sea/page_2", "17"], ["a.pdf#10", "a.pdf#2", "sea/page_1"]):
+        with Ledger(path) as ledger:
+            ledger.add({"id": id, "stamp": "s", "made_by": "m"} for id in more)
+    assert ids(path) == ["17", "a.pdf#2", "a.pdf#10", "sea/page_1", "sea/page_2"]
+    path.write_text('{"id": 17, "stamp": "s", "made_by": "m"}\n')
+    with pytest.raises(InputError, match=r"x\.jsonl:1 is no record of a page"):
+        Ledger(path)
+
+
 def test_what_a_killed_run_wrote_is_taken_over_but_for_a_cut_line(tmp_path: Path) -> None:
     path = tmp_path / "x.jsonl"
     with Ledger(path) as ledger:

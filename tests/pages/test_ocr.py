@@ -1,16 +1,24 @@
 import os
 import shutil
+from io import BytesIO
 from pathlib import Path
 
 import pytest
+from PIL import Image, ImageDraw, ImageFont
 
+from mmret.cli import main
+from mmret.data import load_benchmark
+from mmret.data.records import read_json_lines
+from mmret.data.text_sources import GalleryTexts, TextFile
 from mmret.errors import InputError
 from mmret.pages import ocr
 from mmret.pages.documents import list_documents
 from mmret.pages.ocr import OcrSettings, recognise_text
 from mmret.pages.render import render_documents
 from mmret.pages.settings import RenderSettings, Sizing
+from mmret.pages.sources import RenderedPages
 from mmret.pages.text import read_texts
+from tests.data.page_layouts import write_lines, write_parquet, write_slide_rows
 from tests.pages.pdf_files import make_pdf
 
 needs_tesseract = pytest.mark.skipif(shutil.which("tesseract") is None, reason="tesseract is not installed")
@@ -27,15 +35,15 @@ def rendered(folder: Path, texts: list[str]) -> Path:
 @needs_tesseract
 def test_words_are_read_off_the_images_and_only_new_images_are_read(tmp_path: Path) -> None:
     pages = rendered(tmp_path, ["Balance billing", "Pharmacy"])
-    outcome = recognise_text(pages, workers=0)
+    outcome = recognise_text(RenderedPages(pages), pages / "ocr.jsonl", workers=0)
     texts = read_texts(pages / "ocr.jsonl")
     assert {id: text.split("\n")[0] for id, text in texts.items()} == {
         "a.pdf#0": "Balance billing", "a.pdf#1": "Pharmacy"
     }  # fmt: skip
     assert (outcome.done, outcome.kept, outcome.failures) == (2, 0, ())
-    assert recognise_text(pages, workers=0).kept == 2
+    assert recognise_text(RenderedPages(pages), pages / "ocr.jsonl", workers=0).kept == 2
     rendered(tmp_path, ["Vision"])
-    again = recognise_text(pages, workers=0)
+    again = recognise_text(RenderedPages(pages), pages / "ocr.jsonl", workers=0)
     assert (again.done, again.kept, again.forgotten) == (1, 0, ("a.pdf#1",))
     assert read_texts(pages / "ocr.jsonl")["a.pdf#0"].startswith("Vision")
 
@@ -50,7 +58,7 @@ def test_tesseract_has_one_thread_unless_the_environment_says_more(
     monkeypatch.setattr(ocr, "tesseract_fingerprint", lambda _: "tesseract")
     monkeypatch.setattr("pytesseract.image_to_string", lambda *_, **__: os.environ["OMP_THREAD_LIMIT"])
     pages = rendered(tmp_path, ["Balance billing"])
-    recognise_text(pages, workers=0)
+    recognise_text(RenderedPages(pages), pages / "ocr.jsonl", workers=0)
     assert read_texts(pages / "ocr.jsonl") == {"a.pdf#0": used}
 
 
@@ -58,7 +66,7 @@ def test_tesseract_has_one_thread_unless_the_environment_says_more(
 def test_a_broken_image_is_named_and_the_rest_is_read(tmp_path: Path) -> None:
     pages = rendered(tmp_path, ["Balance billing", "Pharmacy"])
     (pages / "a.pdf/0000.png").write_bytes(b"no image")
-    outcome = recognise_text(pages, workers=0)
+    outcome = recognise_text(RenderedPages(pages), pages / "ocr.jsonl", workers=0)
     assert [(failure.page, failure.cause) for failure in outcome.failures] == [(0, "damaged")]
     assert list(read_texts(pages / "ocr.jsonl")) == ["a.pdf#1"]
 
@@ -69,7 +77,71 @@ def test_a_language_that_is_not_installed_is_told() -> None:
         ocr.tesseract_fingerprint(OcrSettings("eng+xyz"))
 
 
-def test_a_folder_without_rendered_pages_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def picture_of(text: str) -> bytes:
+    """A PNG with a line of text."""
+    image, content = Image.new("RGB", (600, 100), "white"), BytesIO()
+    ImageDraw.Draw(image).text((20, 20), text, fill="black", font=ImageFont.load_default(48))
+    image.save(content, "PNG")
+    return content.getvalue()
+
+
+def write_set(root: Path, *pictures: bytes) -> Path:
+    """A retrieval set in three tables, with one question for its first page."""
+    corpus = [{"corpus-id": f"p{n}", "image": {"bytes": one, "path": None}} for n, one in enumerate(pictures)]
+    write_parquet(root / "corpus/test-00000-of-00001.parquet", corpus, rows_a_group=2)
+    write_lines(root / "queries.jsonl", [{"_id": "q", "text": "who pays the balance?"}])
+    write_lines(root / "qrels/test.jsonl", [{"query-id": "q", "corpus-id": "p0", "score": 1}])
+    return root
+
+
+@needs_tesseract
+@pytest.mark.parametrize("workers", ["0", pytest.param("2", marks=pytest.mark.multiprocess)])
+def test_images_in_a_benchmark_s_tables_are_read_by_their_own_ids(
+    workers: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, out = tmp_path / "set", tmp_path / "texts/set-ocr.jsonl"
+    write_set(root, *map(picture_of, ("Balance billing", "Pharmacy", "Vision")))
+    command = ["pages", "ocr", "--benchmark", f"tables:{root}", "--out", str(out), "--workers", workers]
+    assert main(command) == 0
+    assert dict(TextFile(out).read()) == {"p0": "Balance billing", "p1": "Pharmacy", "p2": "Vision"}
+    assert "3 pages read, 0 were there" in capsys.readouterr().out
+    assert main(command) == 0
+    assert "0 pages read, 3 were there" in capsys.readouterr().out
+    write_set(root, picture_of("Balance billing"), b"no image")
+    assert main(command) == 1
+    assert "p1: damaged" in capsys.readouterr().out
+    assert dict(TextFile(out).read()) == {"p0": "Balance billing"}
+    [failure] = [record for _, record in read_json_lines(tmp_path / "texts/set-ocr.failures.jsonl")]
+    assert (failure["file"], failure["page"], failure["cause"]) == ("p1", None, "damaged")
+
+
+@pytest.fixture
+def no_tesseract(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every image says its size."""
     monkeypatch.setattr(ocr, "tesseract_fingerprint", lambda _: "tesseract")
-    with pytest.raises(InputError, match="no folder of rendered pages"):
-        recognise_text(tmp_path)
+    monkeypatch.setattr("pytesseract.image_to_string", lambda image, *_, **__: f"{image.width} wide")
+
+
+@pytest.mark.usefixtures("no_tesseract")
+def test_the_texts_fit_the_benchmark_whatever_its_ids_look_like(tmp_path: Path) -> None:
+    root, out = write_slide_rows(tmp_path / "slidevqa"), tmp_path / "slides.jsonl"
+    options = ["--benchmark", "slidevqa", "--root", str(root), "--out", str(out), "--workers", "0"]
+    assert main(["pages", "ocr", *options]) == 0
+    gallery = load_benchmark("slidevqa", "test", root).gallery
+    assert dict(GalleryTexts(TextFile(out), gallery, "slides").read()) == dict.fromkeys(gallery, "40 wide")
+
+
+@pytest.mark.usefixtures("no_tesseract")
+def test_what_cannot_be_read_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_set(tmp_path / "set", b"")
+    write_parquet(tmp_path / "set/corpus/test-00000-of-00001.parquet", [{"_id": "p0", "text": "balance"}])
+    one = ["--benchmark", f"tables:{tmp_path / 'set'}"]
+    for options, said in (
+        ([], "a folder of rendered pages, or the images of a --benchmark: name one"),
+        ([str(tmp_path), *one], "a folder of rendered pages, or the images of a --benchmark: name one"),
+        ([str(tmp_path)], "is no folder of rendered pages"),
+        (one, "need a file of their own: name it with --out"),
+        ([*one, "--out", str(tmp_path / "a.jsonl")], "set searches texts and not images"),
+    ):
+        assert main(["pages", "ocr", *options]) == 2
+        assert said in capsys.readouterr().err

@@ -29,6 +29,18 @@ def test_the_text_of_every_page_is_kept_and_only_what_changed_is_read_again(tmp_
     assert read_texts(out)["b.pdf#1"] == "page"
 
 
+def test_pages_are_counted_again_where_a_record_does_not_say_how_many_there_are(tmp_path: Path) -> None:
+    (tmp_path / "a.pdf").write_bytes(make_pdf(["one", "two", "three"]))
+    out = tmp_path / "text.jsonl"
+    extract_text(list_documents(tmp_path), out, workers=0)
+    first = json.loads(out.read_text().splitlines()[0])
+    del first["pages"]
+    out.write_text(json.dumps(first) + "\n")
+    outcome = extract_text(list_documents(tmp_path), out, workers=0)
+    assert (outcome.done, outcome.kept) == (2, 1)
+    assert list(read_texts(out)) == ["a.pdf#0", "a.pdf#1", "a.pdf#2"]
+
+
 def test_other_documents_have_no_text_layer(tmp_path: Path) -> None:
     (tmp_path / "a.html").write_text("hello")
     with pytest.raises(InputError, match="only PDFs"):

@@ -14,6 +14,19 @@ def total(numbers: tuple[int, ...]) -> int:
     return sum(numbers)
 
 
+class Counted:
+    """Work that knows a lot, and how often it was pickled."""
+
+    pickled = 0
+
+    def __call__(self, number: int) -> int:
+        return 2 * number
+
+    def __getstate__(self) -> dict[str, object]:
+        Counted.pickled += 1
+        return {}
+
+
 def slow(number: int) -> int:
     time.sleep(60)
     return number
@@ -31,6 +44,12 @@ def test_a_crash_is_the_tasks_own_and_the_rest_is_done() -> None:
     assert crashed == [(13,)]
     assert sorted(n for task in found for n in task) == list(range(40))
     assert all(result == sum(task) for task, result in found.items() if task not in crashed)
+
+
+@pytest.mark.multiprocess
+def test_work_is_sent_once_a_process() -> None:
+    assert dict(run_tasks(Counted(), range(20), 2)) == {number: 2 * number for number in range(20)}
+    assert 1 <= Counted.pickled <= 2
 
 
 @pytest.mark.multiprocess

@@ -5,7 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from mmret.backbones import resolve
+from mmret.data import load_benchmark
 from mmret.data.catalogue import RELEASES
+from mmret.data.vidore import VIDORE
 from mmret.tables import TableSpec, load_spec, run_table
 from mmret.tables.requests import InstalledFingerprints
 from tests.data.page_layouts import write_pages
@@ -98,12 +101,52 @@ def test_a_table_holds_all_published_numbers_and_no_other(name: str) -> None:
     assert silent <= {part for row in table.rows if row.published for part in row.average_of}
 
 
-class AnyBackbone(InstalledFingerprints):
-    """Benchmarks as they are on disk; every backbone stands for itself."""
+def known(name: str) -> str:
+    """A backbone, or a public one of its kind in the place of weights that are not on this disk."""
+    if name.startswith("vlm:"):
+        return name.partition("?like=")[2] or "dse-qwen2-2b-mrl"
+    return "clip-vit-l-14-336" if name.startswith("open_clip:") else name
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Every published set of pages, in small."""
+    return write_pages(tmp_path_factory.mktemp("data"))
+
+
+class AnyWeights(InstalledFingerprints):
+    """Benchmarks as they are on disk; of backbones the specs, with the preprocessing that a cell asks for."""
 
     def backbone(self, name: str, preprocess: str) -> Mapping[str, str]:
-        assert name
-        return {"name": name, "preprocess": preprocess}
+        return super().backbone(known(name), preprocess)
+
+
+@pytest.mark.parametrize("name", [*NAMES, "documents", "manuals", "miniature_pages"])
+def test_every_row_s_backbone_takes_the_preprocessing_that_its_benchmark_asks_for(
+    name: str, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MMRET_DATA", str(data))
+    asked = [row for row in spec(name).rows if row.backbone and not row.average_of]
+    assert asked
+    for row in asked:
+        protocol = load_benchmark(row.benchmark, row.split, protocol=row.protocol).protocol
+        found = resolve(known(row.backbone), protocol.preprocess)
+        own = resolve(known(row.backbone)).preprocess
+        assert found.preprocess == row.protocol.get("preprocess", own), row.name
+
+
+@pytest.mark.parametrize(
+    ("kind", "folder"),
+    [
+        ("tables", "visrag-slidevqa"),
+        ("labelled", "documents/contoso"),
+        ("outlines", "documents/debian-manuals"),
+    ],
+)
+def test_sets_of_one_s_own_leave_pages_to_the_backbone(kind: str, folder: str, data: Path) -> None:
+    protocol = load_benchmark(f"{kind}:{data / folder}", "test").protocol
+    for backbone in ("dse-qwen2-2b-mrl", "clip-vit-b-32"):
+        assert resolve(backbone, protocol.preprocess) == resolve(backbone)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -112,7 +155,7 @@ def test_without_data_every_row_is_not_run_and_says_why(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MMRET_DATA", str(tmp_path / "data"))
-    table = run_table(spec(name), refuse, tmp_path, fingerprints=AnyBackbone())
+    table = run_table(spec(name), refuse, tmp_path, fingerprints=AnyWeights())
     expect_no_number(table.to_csv())
     reasons = {row.reason for row in table.rows if not row.spec.average_of}
     assert all(reason.startswith("There is no folder") for reason in reasons)
@@ -121,15 +164,24 @@ def test_without_data_every_row_is_not_run_and_says_why(
 
 @pytest.mark.parametrize("name", NAMES)
 def test_with_data_alone_every_row_lacks_a_text_layer_or_weights(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """So benchmarks, splits, protocols and the rows of hybrids are those that there are."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MMRET_DATA", str(write_pages(tmp_path / "data")))
-    table = run_table(spec(name), refuse, tmp_path / "runs", fingerprints=AnyBackbone())
+    monkeypatch.setenv("MMRET_DATA", str(data))
+    table = run_table(spec(name), refuse, tmp_path / "runs", fingerprints=AnyWeights())
     expect_no_number(table.to_csv())
-    wanted = ("There is no file texts/slidevqa-open-ocr.jsonl", "The weights of")
+    wanted = ("There is no file texts/slidevqa-open-ocr", "There is no file texts/vidore-v", "The weights of")
     reasons = {row.reason for row in table.rows if not row.spec.average_of}
     assert [reason for reason in reasons if not reason.startswith(wanted)] == []
     for row in (row for row in table.spec.rows if not row.average_of):
         assert set(row.metrics) <= set(RELEASES[row.benchmark].metrics), row.name
+
+
+def test_words_of_every_set_of_vidore_are_its_own_or_in_a_file_of_its_own() -> None:
+    rows = [row for row in spec("vidore").rows if row.method["name"] == "bm25" and not row.average_of]
+    assert {row.benchmark for row in rows if "text" not in row.method} == {
+        release.name for release in VIDORE if "-v3-" in release.name
+    }
+    read = {row.benchmark: row.method["text"] for row in rows if "text" in row.method}
+    assert read == {release.name: f"texts/{release.name}-ocr.jsonl" for release in VIDORE}

@@ -9,10 +9,11 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Final
 
-from mmret.data.benchmark import Benchmark, Protocol, Query
+from mmret.data.benchmark import Benchmark, Query
 from mmret.data.miniature.language import describe
 from mmret.data.miniature.scene import ATTRIBUTES, Scene, sample_scene
 from mmret.data.miniature.world import QUERIES, SEED, VERSION, Drawing, MiniatureImages
+from mmret.data.protocol import Protocol
 from mmret.errors import InputError
 
 PAIRS: Final = 1_000

@@ -17,11 +17,12 @@ from functools import cache
 
 from PIL import Image
 
-from mmret.data.benchmark import Benchmark, Protocol, Query
+from mmret.data.benchmark import Benchmark, Query
 from mmret.data.miniature.draw import draw
 from mmret.data.miniature.edits import KINDS, Edit, sample_edit
 from mmret.data.miniature.language import MENTION, caption, describe
 from mmret.data.miniature.scene import Scene, sample_scene
+from mmret.data.protocol import Protocol
 from mmret.data.text_triplets import TextTriplet
 from mmret.errors import InputError
 

@@ -15,11 +15,12 @@ from typing import Final
 
 from PIL import Image
 
-from mmret.data.benchmark import Benchmark, Protocol, Query
+from mmret.data.benchmark import Benchmark, Query
 from mmret.data.miniature_pages.draw import draw_page
 from mmret.data.miniature_pages.page import Fact, Page
 from mmret.data.miniature_pages.questions import KINDS, choose_facts, say
 from mmret.data.miniature_pages.sample import Stage, sample_page
+from mmret.data.protocol import page_protocol
 from mmret.data.text_sources import MappedTexts
 from mmret.errors import InputError
 
@@ -125,7 +126,7 @@ def pages_benchmark(split: str, kind: str | None = None) -> Benchmark:
         images=PageImages(pages),
         gallery=tuple(pages),
         queries=tuple(query for query in _queries(split) if kind in (None, query.attributes["kind"])),
-        protocol=Protocol(preprocess="own", query_text_field="question"),
+        protocol=page_protocol("question"),
         metrics=METRICS,
         page_texts=MappedTexts({id: page.text for id, page in pages.items()}),
         other_texts={"described": MappedTexts({id: page.text_with_pictures for id, page in pages.items()})},
