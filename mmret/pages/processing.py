@@ -75,8 +75,8 @@ def process(
 ) -> Outcome:
     """Do a job for all pages of a folder's documents that the ledger lacks, and bring the ledger up to date.
 
-    Records of documents and pages that are gone, or are no longer what they were, are forgotten. Failures are tried
-    again each time.
+    Records of documents and pages that are gone, or are no longer what they were, are forgotten; those of a document
+    that is there and does not open this time stay. Failures are tried again each time.
     """
     run = _Run(job, listing, ledger, passwords, workers)
     counts = run.count_pages()
@@ -182,14 +182,19 @@ class _Run:
         return len(records)
 
     def forget(self, counts: Collection[Document]) -> list[str]:
-        """Drop the records of pages that are gone, with their files; all ids of which no record is left."""
+        """Drop the records of pages that are gone, with their files; all ids of which no record is left.
+
+        Documents that are there and did not open this time keep what they have, and so do those that a run over some
+        files did not ask for.
+        """
         current = {document.file: document for document in counts}
+        shut = {failure.file for failure in self.failures if failure.cause != "missing"} - set(current)
         asked = {document.file for document in self.listing.documents}
         asked |= {failure.file for failure in self.listing.failures}
 
         def wanted(id: str) -> bool:
             file, _ = split_page_id(id)
-            if self.listing.partial and file not in asked:
+            if file in shut or (self.listing.partial and file not in asked):
                 return True
             document = current.get(file)
             return document is not None and self.ledger.holds(id, document.stamp, self.made_by[document.kind])

@@ -140,6 +140,26 @@ def test_a_page_that_cannot_be_drawn_any_more_is_forgotten(docs: Path, tmp_path:
     assert not (out / "a.pdf/0001.png").exists()
 
 
+@pytest.mark.parametrize("trouble", ["encrypted", "truncated", "unreadable"])
+def test_a_document_that_does_not_open_this_time_keeps_its_pages(
+    docs: Path, tmp_path: Path, trouble: str
+) -> None:
+    out = tmp_path / "out"
+    render(docs, out)
+    before, images = manifest(out), drawn_in(out)
+    whole = make_pdf(["one", "two"], user="secret")
+    (docs / "a.pdf").unlink()
+    if trouble == "unreadable":
+        (docs / "a.pdf").symlink_to("a.pdf")  # a link to itself
+    else:
+        (docs / "a.pdf").write_bytes(whole[:300] if trouble == "truncated" else whole)
+    outcome = render(docs, out)
+    assert [(failure.file, failure.cause) for failure in outcome.failures] == [("a.pdf", trouble)]
+    assert (outcome.forgotten, manifest(out), drawn_in(out)) == ((), before, images)
+    (docs / "a.pdf").unlink()
+    assert len(render(docs, out).forgotten) == 3
+
+
 def test_every_failure_is_named_and_the_rest_goes_on(tmp_path: Path) -> None:
     docs = tmp_path / "docs"
     docs.mkdir()
