@@ -106,6 +106,7 @@ def list_documents(
         if kind not in kinds:
             continue
         try:
+            _require_utf8(file)
             documents.append(Document(file, kind, file_stamp(place / file)))
         except PageError as error:
             failures.append(Failure.of(file, None, error))
@@ -116,6 +117,14 @@ def list_documents(
 
 def _kind(file: str) -> Kind | None:
     return _KINDS.get(Path(file).suffix.lower())
+
+
+def _require_utf8(file: str) -> None:
+    """Records are UTF-8, and so must be the names in them; raises `PageError`: unreadable."""
+    try:
+        file.encode()
+    except UnicodeEncodeError as error:
+        raise PageError("unreadable", "the name is not UTF-8: give the file another one") from error
 
 
 def _walk(root: Path) -> Iterator[str]:
