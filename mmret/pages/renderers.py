@@ -125,14 +125,16 @@ class PopplerPages:
         present = 0
         with pdf.open_pdf(path, password) as document:
             for number in range(max(numbers) + 1):
+                found[number] = present + 1
                 try:
                     size = pdf.page_size(document, number)
-                    present += 1
                     if number in numbers:
                         self.settings.page_pixels(*size)
-                    found[number] = present
                 except PageError as error:
                     found[number] = error
+                    if error.cause == "null page":
+                        continue
+                present += 1
         return [(number, found[number]) for number in numbers]
 
     def _call(self, path: Path, pages: Sequence[tuple[int, int]], password: str | None) -> Drawn:

@@ -169,8 +169,10 @@ def test_every_failure_is_named_and_the_rest_goes_on(tmp_path: Path) -> None:
     reported = [json.loads(line) for line in (out / "failures.jsonl").read_text("utf-8").splitlines()]
     assert {line["file"]: (line["page"], line["cause"]) for line in reported} == expected
     assert len(reported) == len(expected)
-    assert set(manifest(out)) == {"giant.pdf#0", "null.pdf#0", "null.pdf#2", "null.pdf#3"}
-    assert outcome.done == 4
+    assert set(manifest(out)) == {
+        "cropped.pdf#0", "giant.pdf#0", "null.pdf#0", "null.pdf#2", "null.pdf#3"
+    }  # fmt: skip
+    assert outcome.done == 5
     (docs / "empty.pdf").write_bytes(make_pdf(["mended"]))
     assert render(docs, out, RenderSettings()).done == 1
     assert "empty.pdf" not in (out / "failures.jsonl").read_text("utf-8")

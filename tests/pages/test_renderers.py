@@ -79,6 +79,15 @@ def test_pages_behind_a_null_page_keep_their_numbers(tmp_path: Path, name: str) 
 
 
 @pytest.mark.parametrize("name", BOTH)
+def test_pages_behind_one_without_an_area_keep_their_numbers(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "a.pdf"
+    path.write_bytes(make_pdf([str(number) for number in range(5)], crops={2: (400, 400, 500, 500)}))
+    found = drawn(path, settings(name), *range(1, 5))
+    assert found.pop(2) == "damaged"
+    assert {number: page_in(image) for number, image in found.items()} == {1: 1, 3: 3, 4: 4}  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", BOTH)
 def test_passwords_reach_the_renderer(tmp_path: Path, name: str) -> None:
     path = tmp_path / "a.pdf"
     path.write_bytes(make_pdf(["a", "b"], user="user", owner="owner"))
