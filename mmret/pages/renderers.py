@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from importlib import metadata
 from itertools import groupby
@@ -15,7 +16,7 @@ import PIL
 from pdf2image import exceptions as poppler_errors
 from PIL import Image
 
-from mmret.data.images import MAX_PIXELS, read_image
+from mmret.data.images import read_image
 from mmret.errors import InputError
 from mmret.pages import html, pdf
 from mmret.pages.documents import Kind, require_file
@@ -192,30 +193,41 @@ class ImagePages:
 
     def count(self, path: Path, password: str | None = None) -> int:
         """One, or the frames of a TIFF; raises `PageError`: too large, not an image, damaged and the like."""
-        require_file(path)
-        try:
-            with Image.open(path) as image:
-                width, height = image.size
-                frames = int(getattr(image, "n_frames", 1)) if image.format == "TIFF" else 1
-        except PIL.UnidentifiedImageError as error:
-            raise PageError("not an image", f"{path} is no image of a format that is known here") from error
-        except Image.DecompressionBombError as error:
-            raise PageError("too large", " ".join(str(error).split())) from error
-        except Exception as error:  # on damaged files decoders raise anything
-            raise PageError("damaged", f"{path} is damaged ({error or type(error).__name__})") from error
-        if width * height > MAX_PIXELS:
-            raise PageError("too large", f"{width} x {height} pixels, where {MAX_PIXELS:,} are the limit")
+        with _header(path) as image:
+            frames = int(getattr(image, "n_frames", 1)) if image.format == "TIFF" else 1
+            if frames == 1:
+                self.settings.image_pixels(*image.size)
         return frames
 
     def pages(self, path: Path, numbers: Sequence[int], password: str | None = None) -> Drawn:
-        """One frame in memory at a time."""
+        """One frame in memory at a time, and none that is too large."""
         for number in numbers:
             try:
+                with _header(path) as image:
+                    image.seek(number)
+                    self.settings.image_pixels(*image.size)
                 yield number, self.settings.fit(read_image(path, frame=number))
             except PageError as error:
                 yield number, error
             except InputError as error:
                 yield number, PageError("damaged", str(error))
+
+
+@contextmanager
+def _header(path: Path) -> Iterator[Image.Image]:
+    """Within: an image file with its size, of which no pixel is read; what goes wrong becomes a `PageError`."""
+    require_file(path)
+    try:
+        with Image.open(path) as image:
+            yield image
+    except PageError:
+        raise
+    except PIL.UnidentifiedImageError as error:
+        raise PageError("not an image", f"{path} is no image of a format that is known here") from error
+    except Image.DecompressionBombError as error:
+        raise PageError("too large", " ".join(str(error).split())) from error
+    except Exception as error:  # on damaged files decoders raise anything
+        raise PageError("damaged", f"{path} is damaged ({error or type(error).__name__})") from error
 
 
 PDF_RENDERERS: dict[str, Callable[[RenderSettings], Renderer]] = {

@@ -17,6 +17,9 @@ DEFAULT_DPI = 150
 MAX_PIXELS = 50_000_000
 """The largest page that is drawn by default: 150 MB of RGB, an A0 poster at 150 dpi (35 million) among them."""
 
+JPEG_SIDE = 65_500
+"""The longest side of a JPEG that libjpeg writes, in pixels."""
+
 
 @dataclass(frozen=True)
 class Sizing:
@@ -75,7 +78,7 @@ class RenderSettings:
         sizing: How large.
         format: `png` (lossless) or `jpeg`.
         quality: Of a JPEG, 1 to 95.
-        max_pixels: A page with more is refused before it is drawn.
+        max_pixels: A page with more is refused before it is drawn, and an image file with more before it is decoded.
     """
 
     renderer: str = "pypdfium2"
@@ -89,19 +92,32 @@ class RenderSettings:
 
     def page_pixels(self, width: float, height: float) -> Pixels:
         """Pixels of a page of so many points; raises `PageError` beyond the limit."""
-        return self._bounded(self.sizing.of_page(width, height))
+        return self._drawn(self.sizing.of_page(width, height))
+
+    def image_pixels(self, width: int, height: int) -> Pixels:
+        """Pixels that an image or a screenshot of so many gets; raises `PageError` if either are beyond the limit."""
+        self._require_few((width, height), "as it is")
+        return self._drawn(self.sizing.of_image(width, height))
 
     def fit(self, image: Image.Image) -> Image.Image:
         """An image or a screenshot at its size here; raises `PageError` beyond the limit."""
-        pixels = self._bounded(self.sizing.of_image(*image.size))
+        pixels = self.image_pixels(*image.size)
         return image if pixels == image.size else image.resize(pixels, Image.Resampling.LANCZOS)
 
-    def _bounded(self, pixels: Pixels) -> Pixels:
+    def _drawn(self, pixels: Pixels) -> Pixels:
+        self._require_few(pixels, f"at {self.sizing}")
+        if self.format == "jpeg" and max(pixels) > JPEG_SIDE:
+            raise PageError(
+                "too large",
+                f"{max(pixels):,} pixels on a side, where a JPEG has {JPEG_SIDE:,} at most: make it smaller, or a PNG",
+            )
+        return pixels
+
+    def _require_few(self, pixels: Pixels, how: str) -> None:
         count = pixels[0] * pixels[1]
         if count > self.max_pixels:
             raise PageError(
                 "too large",
-                f"{count:,} pixels at {self.sizing}, where {self.max_pixels:,} are the limit: "
-                "draw it smaller, or raise the limit",
+                f"{count:,} pixels {how}, where {self.max_pixels:,} are the limit: "
+                "make it smaller, or raise the limit",
             )
-        return pixels

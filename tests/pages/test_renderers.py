@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mmret.data.images import read_image
 from mmret.errors import InputError
 from mmret.pages import html, renderers
 from mmret.pages.failures import PageError
@@ -152,6 +153,26 @@ def test_images_that_cannot_be_read_have_a_cause(tmp_path: Path, content: bytes 
     with pytest.raises(PageError) as caught:
         renderer_of("image", settings()).count(path)
     assert caught.value.cause == cause
+
+
+def test_image_files_over_the_limit_are_not_decoded_whatever_their_size_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small, large = Image.new("L", (30, 20)), Image.new("L", (300, 200))
+    small.save(tmp_path / "a.tiff", save_all=True, append_images=[large, small])
+    large.save(tmp_path / "large.png")
+    decoded = []
+    monkeypatch.setattr(
+        renderers, "read_image", lambda path, frame: decoded.append(frame) or read_image(path, frame=frame)
+    )
+    renderer = renderer_of("image", settings(sizing=Sizing(longest_side=20), max_pixels=59_999))
+    with pytest.raises(PageError, match=r"60,000 pixels as it is, where 59,999 are the limit") as caught:
+        renderer.count(tmp_path / "large.png")
+    assert caught.value.cause == "too large"
+    pages = dict(renderer.pages(tmp_path / "a.tiff", range(renderer.count(tmp_path / "a.tiff"))))
+    assert isinstance(pages[1], PageError)
+    assert pages[1].cause == "too large"
+    assert decoded == [0, 2]
 
 
 def test_a_cut_image_is_a_damaged_page(tmp_path: Path) -> None:
