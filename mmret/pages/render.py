@@ -14,7 +14,7 @@ from typing import Any
 
 from PIL import Image
 
-from mmret.atomic import TEMPORARY_SUFFIX, atomic_write
+from mmret.atomic import TEMPORARY_SUFFIX, atomic_write, make_folder
 from mmret.errors import InputError
 from mmret.pages.documents import MANIFEST, Document, Kind, Listing, Passwords, page_id, split_page_id
 from mmret.pages.failures import PageError, write_failures
@@ -38,7 +38,7 @@ def image_name(id: str, format: ImageFormat) -> str:
 
 def save_image(image: Image.Image, path: Path, settings: RenderSettings) -> None:
     """Write one page, whole or not at all, and delete an image of it in the other format."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     options = {"compress_level": _PNG_LEVEL} if settings.format == "png" else {"quality": settings.quality}
     with atomic_write(path) as file:
         image.save(file, settings.format, **options)
