@@ -16,7 +16,7 @@ POINTS_AN_INCH = 72
 DEFAULT_DPI = 150
 MAX_PIXELS = 50_000_000
 """The largest page that is drawn by default: 150 MB of RGB, an A0 poster at 150 dpi (35 million) among them."""
-
+_MOST = 1_000_000  # of dots an inch, or of pixels a side: what is more is a slip, or no number
 JPEG_SIDE = 65_500
 """The longest side of a JPEG that libjpeg writes, in pixels."""
 
@@ -29,6 +29,9 @@ class Sizing:
         dpi: Dots an inch of the page; images and HTML keep their own pixels.
         longest_side: Pixels of the longer side, the other in proportion; images are shrunk, never enlarged.
         size: Width and height in pixels, whatever the page's proportions (DSE resizes so).
+
+    Raises:
+        InputError: several rules or none; a number that is not between 0 and a million.
     """
 
     dpi: float | None = None
@@ -39,13 +42,25 @@ class Sizing:
         given = [rule for rule in (self.dpi, self.longest_side, self.size) if rule is not None]
         if len(given) != 1:
             raise InputError("give one of dpi, longest side and size, not several or none.")
-        if min(self.size or (self.dpi or self.longest_side or 0,)) <= 0:
-            raise InputError(f"a page cannot be drawn at {self}: sizes are positive.")
+        numbers = (self.dpi, self.longest_side, *(self.size or ()))
+        if not all(0 < number < _MOST for number in numbers if number is not None):
+            raise InputError(f"a page cannot be drawn at {self}: give more than 0 and less than {_MOST:,}.")
+
+    @classmethod
+    def chosen(
+        cls, dpi: float | None = None, longest_side: int | None = None, size: Pixels | None = None
+    ) -> "Sizing":
+        """By the one rule that is given, at `DEFAULT_DPI` where none is; raises `InputError`."""
+        if all(rule is None for rule in (dpi, longest_side, size)):
+            return cls(DEFAULT_DPI)
+        return cls(dpi, longest_side, size)
 
     def __str__(self) -> str:
         if self.size is not None:
             return f"{self.size[0]}x{self.size[1]} px"
-        return f"longest side {self.longest_side} px" if self.longest_side else f"{self.dpi:g} dpi"
+        if self.longest_side is not None:
+            return f"longest side {self.longest_side} px"
+        return f"{self.dpi:g} dpi"
 
     def of_page(self, width: float, height: float) -> Pixels:
         """Pixels of a page of so many points; a started pixel counts, as in PDFium and poppler."""
@@ -79,6 +94,9 @@ class RenderSettings:
         format: `png` (lossless) or `jpeg`.
         quality: Of a JPEG, 1 to 95.
         max_pixels: A page with more is refused before it is drawn, and an image file with more before it is decoded.
+
+    Raises:
+        InputError: a quality or a limit out of range.
     """
 
     renderer: str = "pypdfium2"
@@ -86,6 +104,12 @@ class RenderSettings:
     format: ImageFormat = "png"
     quality: int = 90
     max_pixels: int = MAX_PIXELS
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.quality <= 95:
+            raise InputError(f"a JPEG has a quality from 1 to 95, not {self.quality}.")
+        if self.max_pixels < 1:
+            raise InputError(f"a page cannot have {self.max_pixels:,} pixels at most: give 1 or more.")
 
     def __str__(self) -> str:
         return f"{self.sizing}, {self.format}" + (f" {self.quality}" if self.format == "jpeg" else "")

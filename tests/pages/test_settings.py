@@ -55,3 +55,11 @@ def test_the_size_is_given_by_one_rule() -> None:
     for rules in [{}, {"dpi": 72, "longest_side": 9}, {"dpi": 0}, {"size": (0, 4)}]:
         with pytest.raises(InputError):
             Sizing(**rules)  # type: ignore[arg-type]
+
+
+def test_without_a_rule_pages_are_drawn_at_150_dpi() -> None:
+    assert Sizing.chosen() == Sizing(dpi=150)
+    assert Sizing.chosen(longest_side=980) == Sizing(longest_side=980)
+    assert Sizing.chosen(size=(9, 9)) == Sizing(size=(9, 9))
+    with pytest.raises(InputError, match="0 dpi"):
+        Sizing.chosen(dpi=0)
