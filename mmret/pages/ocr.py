@@ -9,6 +9,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from mmret.data.images import read_image
 from mmret.errors import InputError
 from mmret.pages.documents import page_id, split_page_id
 from mmret.pages.failures import Failure, write_failures
@@ -22,6 +23,9 @@ OCR = "ocr.jsonl"
 _CHUNK = 4
 _SECONDS = 300
 _THREADS = "OMP_THREAD_LIMIT"
+
+_Chunk = tuple[tuple[str, Path], ...]
+"""A task: pages with their image files."""
 
 
 @dataclass(frozen=True)
@@ -81,37 +85,37 @@ def recognise_text(
     with Ledger(path) as ledger:
         todo = [id for id in pages.ids if not ledger.holds(id, pages.stamp(id), made_by)]
         kept = len(pages.ids) - len(todo)
-        chunks = [tuple(todo[start : start + _CHUNK]) for start in range(0, len(todo), _CHUNK)]
+        images = [(id, pages.path(id)) for id in todo]
+        chunks = [tuple(images[start : start + _CHUNK]) for start in range(0, len(images), _CHUNK)]
         crew = default_workers() if workers is None else workers
-        work = partial(_read_chunk, pages, settings)
+        work = partial(_read_chunk, settings)
         with tqdm(total=len(pages.ids), initial=kept, desc="OCR", unit="page", disable=None) as bar:
             for chunk, texts in run_tasks(work, chunks, crew, _singly):
                 bar.update(len(chunk))
-                failures += _enter(ledger, pages, made_by, chunk, texts)
+                failures += _enter(ledger, pages, made_by, [id for id, _ in chunk], texts)
         forgotten = ledger.keep(lambda id: id in known and ledger.holds(id, pages.stamp(id), made_by))
     write_failures(failures_path(path), failures)
     return Outcome(len(todo) - len(failures), kept, tuple(forgotten), tuple(failures))
 
 
-def _singly(chunk: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
-    return ((id,) for id in chunk)
+def _singly(chunk: _Chunk) -> Iterator[_Chunk]:
+    return ((image,) for image in chunk)
 
 
-def _read_chunk(pages: RenderedPages, settings: OcrSettings, ids: Sequence[str]) -> list[str | Failure]:
+def _read_chunk(settings: OcrSettings, chunk: _Chunk) -> list[str | Failure]:
     # Threads of several tesseracts wait for each other: with two on two cores a page took 6.0 s of processor time,
     # and 1.6 s with one thread each.
     os.environ.setdefault(_THREADS, "1")
-    return [_read(pages, settings, id) for id in ids]
+    return [_read(settings, id, path) for id, path in chunk]
 
 
-def _read(pages: RenderedPages, settings: OcrSettings, id: str) -> str | Failure:
+def _read(settings: OcrSettings, id: str, path: Path) -> str | Failure:
     import pytesseract
 
     file, page = split_page_id(id)
     try:
-        image = pages.read(id)
         text = pytesseract.image_to_string(
-            image, settings.languages, config=f"--psm {settings.layout}", timeout=_SECONDS
+            read_image(path), settings.languages, config=f"--psm {settings.layout}", timeout=_SECONDS
         )
         return str(text).strip()
     except InputError as error:

@@ -213,7 +213,11 @@ class RenderedPages:
 
     def read(self, id: str) -> Image.Image:
         """Read the page's image, RGB; raises `InputError`."""
-        return read_image(self.root / self._page(id)[0])
+        return read_image(self.path(id))
+
+    def path(self, id: str) -> Path:
+        """The page's image file; raises `InputError`."""
+        return self.root / self._page(id)[0]
 
     def stamp(self, id: str) -> str:
         """Size and time of the document, and what drew it; raises `InputError`."""
