@@ -214,8 +214,7 @@ def _answer(job: Job, root: Path, made_by: dict[Kind, str], task: Chunk) -> Answ
         found = job.pages(path, document, task.numbers, task.password)
         return [_record(task, made_by[document.kind], number, result) for number, result in found]
     except PageError as error:
-        pages = task.numbers if task.numbers and error.cause == "timeout" else (None,)
-        return [Failure.of(document.file, page, error) for page in pages]
+        return [Failure.of(document.file, None, error)]
 
 
 def _record(

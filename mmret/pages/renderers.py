@@ -82,7 +82,7 @@ class PopplerPages:
 
     Causes of failure come from PDFium, which tells them apart. Poppler passes over null pages without a word, and
     gives the pages behind them too low a number: null pages are found beforehand, the numbers put right, and the
-    images of every call counted.
+    images of every call counted. The pages of a call that fails are drawn one by one.
     """
 
     chunk = 8
@@ -139,23 +139,27 @@ class PopplerPages:
         return [(number, found[number]) for number in numbers]
 
     def _call(self, path: Path, pages: Sequence[tuple[int, int]], password: str | None) -> Drawn:
-        """Draw neighbouring pages in one call; fewer or more images than pages are an error of all of them."""
+        """Draw neighbouring pages in one call; where it fails, one by one: the fault of a page is its own."""
         try:
-            images = _asking_poppler(
-                pdf2image.convert_from_path,
-                path,
-                password,
-                first_page=pages[0][1],
-                last_page=pages[-1][1],
-                use_cropbox=True,  # what viewers, and PDFium, show
-                **self._size(),
-            )
-            if len(images) != len(pages):
-                raise PageError("page count", f"poppler drew {len(images)} of {len(pages)} pages")
+            images = self._convert(path, pages[0][1], pages[-1][1], password)
         except PageError as error:
-            yield from ((number, error) for number, _ in pages)
-            return
-        yield from ((number, image) for (number, _), image in zip(pages, images, strict=True))
+            if len(pages) == 1:
+                yield pages[0][0], error
+            else:
+                for page in pages:
+                    yield from self._call(path, [page], password)
+        else:
+            yield from zip((number for number, _ in pages), images, strict=True)
+
+    def _convert(self, path: Path, first: int, last: int, password: str | None) -> list[Image.Image]:
+        """The images of poppler's pages `first` to `last`; raises `PageError`."""
+        options = {"first_page": first, "last_page": last, **self._size()}
+        options["use_cropbox"] = True  # what viewers, and PDFium, show
+        images: list[Image.Image] = _asking_poppler(_read_whole, path, password, **options)
+        wanted = last - first + 1
+        if len(images) != wanted:
+            raise PageError("page count", f"poppler drew {len(images)} of {wanted} pages")
+        return images
 
     def _size(self) -> dict[str, object]:
         sizing = self.settings.sizing
@@ -177,6 +181,16 @@ def _asking_poppler(call: Callable[..., Any], path: Path, password: str | None, 
         raise PageError("timeout", f"poppler took more than {_POPPLER_SECONDS} s for {path}") from error
     except poppler_errors.PDFPageCountError as error:
         raise PageError("damaged", f"poppler cannot read {path}: {' '.join(str(error).split())}") from error
+    except (OSError, ValueError) as error:  # of pictures that end early
+        raise PageError("damaged", f"poppler did not draw {path} to the end ({error})") from error
+
+
+def _read_whole(path: Path, **options: Any) -> list[Image.Image]:
+    """What poppler draws, with all pixels: of a picture that is cut pdf2image reads the head alone."""
+    images: list[Image.Image] = pdf2image.convert_from_path(path, **options)
+    for image in images:
+        image.load()
+    return images
 
 
 class ImagePages:

@@ -6,6 +6,7 @@ from typing import Literal
 
 from PIL import Image
 
+from mmret.data import images
 from mmret.errors import InputError
 from mmret.pages.failures import PageError
 
@@ -93,7 +94,8 @@ class RenderSettings:
         sizing: How large.
         format: `png` (lossless) or `jpeg`.
         quality: Of a JPEG, 1 to 95.
-        max_pixels: A page with more is refused before it is drawn, and an image file with more before it is decoded.
+        max_pixels: A page with more is refused before it is drawn, and an image file with more before it is decoded; at
+            most `mmret.data.images.MAX_PIXELS`, or the page could not be read again.
 
     Raises:
         InputError: a quality or a limit out of range.
@@ -108,8 +110,10 @@ class RenderSettings:
     def __post_init__(self) -> None:
         if not 1 <= self.quality <= 95:
             raise InputError(f"a JPEG has a quality from 1 to 95, not {self.quality}.")
-        if self.max_pixels < 1:
-            raise InputError(f"a page cannot have {self.max_pixels:,} pixels at most: give 1 or more.")
+        if not 1 <= self.max_pixels <= images.MAX_PIXELS:
+            raise InputError(
+                f"a page cannot have {self.max_pixels:,} pixels at most: the limit is from 1 to {images.MAX_PIXELS:,}."
+            )
 
     def __str__(self) -> str:
         return f"{self.sizing}, {self.format}" + (f" {self.quality}" if self.format == "jpeg" else "")
