@@ -69,6 +69,18 @@ def test_passwords_come_from_an_option_or_a_file(docs: Path, tmp_path: Path) -> 
         assert status == (1 if name == "none" else 0)
 
 
+def test_a_wrong_password_is_a_failure_by_that_name(
+    docs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (docs / "b.pdf").write_bytes(make_pdf(["secret"], user="pass"))
+    out = tmp_path / "out"
+    options = ["--out", str(out), "--workers", "0", "--password", "other"]
+    assert main(["pages", "render", str(docs), *options]) == 1
+    assert "b.pdf: wrong password (the password does not open" in capsys.readouterr().out
+    [failure] = map(json.loads, (out / "failures.jsonl").read_text().splitlines())
+    assert (failure["file"], failure["page"], failure["cause"]) == ("b.pdf", None, "wrong password")
+
+
 def test_a_list_of_files_and_bad_options(
     docs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -101,6 +113,7 @@ TEXT = ["text", "{docs}", "--out", "{out}/text.jsonl"]
         ([*RENDER, "--quality", "500"], "a quality from 1 to 95, not 500"),
         ([*RENDER, "--quality", "0"], "a quality from 1 to 95, not 0"),
         ([*RENDER, "--max-pixels", "0"], "cannot have 0 pixels at most"),
+        ([*RENDER, "--max-pixels", "178956971"], "the limit is from 1 to 178,956,970"),
         ([*RENDER, "--workers", "-1"], "'-1' is no number of processes"),
         (["render", "{docs}", "--out", "{file}"], "Cannot make the folder {file}: File exists"),
         (["text", "{docs}", "--out", "{file}/text.jsonl"], "Cannot make the folder {file}: "),
