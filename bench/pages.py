@@ -1,14 +1,14 @@
 """Pages of PDFs to RGB arrays: pypdfium2 against pdf2image, what files cost on top, and memory over many pages.
 
-    python bench/pages.py              # 200 dpi, and 10,000 pages for the memory
+    python bench/pages.py              # 64 pages of each file at 200 dpi, and 10,000 pages for the memory
     python bench/pages.py --quick      # a few pages, for a look
 
 Both get the same pages of the same files in the same chunks of eight, and the same number of processes, which are
 started and warmed before the clock runs; all are measured in turn in each repeat. *pdf2image* is called as its users
 call it, `convert_from_path(first_page, last_page)`, with a `pdftoppm` of its own in every process. Rates are medians
 with their range, ratios are taken within the repeats. Memory is what all processes of `mmret pages render` hold
-together at their peak, interpreters and libraries included, as `bench/demo.py` measures it; what a hundred times as
-many pages add to it is its growth.
+together at their peak, interpreters and libraries included, as `bench/demo.py` measures it, at 20 dpi to PNG and at
+150 dpi to JPEG; what a hundred times as many pages add to it is its growth.
 """
 
 import argparse
@@ -26,8 +26,8 @@ from typing import NamedTuple
 
 import numpy as np
 import pdf2image
-from demo import measured
-from measuring import interleaved, machine, spread, table_head, table_row
+from demo import Usage, measured
+from measuring import Seconds, interleaved, machine, spread, table_head, table_row
 from PIL import Image
 
 from mmret.pages.pdf import open_pdf
@@ -38,7 +38,7 @@ DOCUMENTS = Path(__file__).parents[2] / "shared" / "data" / "documents"
 FILES = ("contoso/Northwind_Standard_Benefits_Details.pdf", "debian-manuals/debian-policy/policy.pdf")
 CHUNK = 8
 DPI = 200
-LOW_DPI = 20
+DRAWINGS = ((20, "png"), (150, "jpeg"))
 
 
 class Part(NamedTuple):
@@ -77,39 +77,47 @@ def to_jpeg(image: Image.Image) -> int:
     return file.tell()
 
 
+PEER = "pdf2image → RGB arrays, 8 pages a call"
 WAYS: dict[str, Callable[[Part], int]] = {
-    "pypdfium2 → arrays": partial(with_pypdfium2, then=to_array),
-    "pdf2image → arrays": partial(with_pdf2image, then=to_array),
-    "pypdfium2 → PNG": partial(with_pypdfium2, then=to_png),
+    "pypdfium2 → RGB arrays": partial(with_pypdfium2, then=to_array),
+    PEER: partial(with_pdf2image, then=to_array),
     "pypdfium2 → JPEG": partial(with_pypdfium2, then=to_jpeg),
+    "pypdfium2 → PNG": partial(with_pypdfium2, then=to_png),
 }
 
 
-def parts(files: Sequence[Path], pages: int) -> list[Part]:
-    """The first pages of each file, in chunks."""
-    found = []
-    for path in files:
-        with open_pdf(path) as document:
-            count = min(len(document), pages)
-        found += [Part(path, first, min(first + CHUNK, count) - 1) for first in range(0, count, CHUNK)]
-    return found
+def parts(path: Path, pages: int) -> list[Part]:
+    """The first pages of a file, in chunks."""
+    with open_pdf(path) as document:
+        count = min(len(document), pages)
+    return [Part(path, first, min(first + CHUNK, count) - 1) for first in range(0, count, CHUNK)]
 
 
 def speed(files: Sequence[Path], pages: int, processes: int, repeats: int) -> None:
-    """Print pages a second of each way, and its ratio to pdf2image's arrays."""
-    work = parts(files, pages)
+    """Print pages a second of each way for each file, and the ratio to pdf2image's."""
+    rows: dict[str, list[str]] = {name: [] for name in WAYS}
+    for path in files:
+        times, count = file_times(path, pages, processes, repeats)
+        for name, seconds in times.items():
+            rows[name] += [spread(count / seconds), spread(times[PEER] / seconds, "×")]
+    print(
+        f"\nAt most {pages} pages of each file, {DPI} dpi, {processes} processes, {repeats} interleaved repeats; "
+        "pages/s, and the ratio to pdf2image:\n"
+    )
+    print(table_head("", *(cell for path in files for cell in (path.name, "÷ pdf2image"))))
+    for name, cells in rows.items():
+        print(table_row(name, *cells))
+
+
+def file_times(path: Path, pages: int, processes: int, repeats: int) -> tuple[dict[str, Seconds], int]:
+    """Seconds [repeats] of each way over the first pages of a file, and the number of these pages."""
+    work = parts(path, pages)
     count = sum(part.last - part.first + 1 for part in work)
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
         runs = {name: partial(_all, pool, way, work, count) for name, way in WAYS.items()}
         for run in runs.values():
             run()
-        times = interleaved(runs, repeats, "pages")
-    names = ", ".join(path.name for path in files)
-    print(f"\n{count} pages of {names}, {DPI} dpi, {processes} processes, {repeats} interleaved repeats:\n")
-    print(table_head("", "pages/s", "÷ pdf2image → arrays"))
-    for name, seconds in times.items():
-        ratio = times["pdf2image → arrays"] / seconds
-        print(table_row(name, spread(count / seconds), spread(ratio, "×")))
+        return interleaved(runs, repeats, path.name), count
 
 
 def _all(pool: ProcessPoolExecutor, way: Callable[[Part], int], work: Sequence[Part], count: int) -> None:
@@ -130,14 +138,29 @@ def corpus(folder: Path, files: Sequence[Path], pages: int) -> int:
 
 
 def memory(files: Sequence[Path], pages: int, processes: int) -> None:
-    """Print what `mmret pages render` holds over a corpus of so many pages."""
+    """Print what `mmret pages render` holds over so many pages and over a hundredth of them, and the growth between."""
+    print(f"\n{len(files)} files, whole, again and again, {processes} processes;")
+    print("peak MB of all processes together:\n")
+    print(table_head("", "pages", "peak MB", "pages", "peak MB", "growth, MB", "pages/s"))
+    for dpi, format in DRAWINGS:
+        few, few_usage = rendered(files, pages // 100, processes, dpi, format)
+        many, usage = rendered(files, pages, processes, dpi, format)
+        growth = usage.together_mb - few_usage.together_mb
+        cells = (f"{few:,}", f"{few_usage.together_mb:.0f}", f"{many:,}", f"{usage.together_mb:.0f}")
+        print(
+            table_row(f"{dpi} dpi, {format}", *cells, f"{round(growth):+d}", f"{many / usage.seconds:.0f}"),
+            flush=True,
+        )
+
+
+def rendered(files: Sequence[Path], pages: int, processes: int, dpi: int, format: str) -> tuple[int, Usage]:
+    """The number of pages of a corpus of at least so many, and what rendering it took."""
     with tempfile.TemporaryDirectory() as folder:
         docs, out = Path(folder, "docs"), Path(folder, "out")
         docs.mkdir()
         count = corpus(docs, files, pages)
-        options = ["--out", str(out), "--dpi", str(LOW_DPI), "--workers", str(processes)]
-        usage = measured([sys.executable, "-m", "mmret", "pages", "render", str(docs), *options])
-    print(table_row(f"{count:,}", f"{count / usage.seconds:.0f}", f"{usage.together_mb:.0f}"), flush=True)
+        options = ["--out", str(out), "--dpi", str(dpi), "--format", format, "--workers", str(processes)]
+        return count, measured([sys.executable, "-m", "mmret", "pages", "render", str(docs), *options])
 
 
 def generated(folder: Path, pages: int) -> Path:
@@ -156,7 +179,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     options = parser.parse_args()
-    pages, many, repeats = (8, 100, 1) if options.quick else (120, 10_000, options.repeats)
+    pages, many, repeats = (8, 100, 1) if options.quick else (64, 10_000, options.repeats)
     with tempfile.TemporaryDirectory() as folder:
         files = [DOCUMENTS / name for name in FILES]
         manuals = sorted((DOCUMENTS / "debian-manuals").rglob("*.pdf"))
@@ -165,12 +188,7 @@ def main() -> None:
         print(machine("pypdfium2", "pdf2image", "pillow"))
         speed(files, pages, options.processes, repeats)
         if Path("/proc/self/smaps_rollup").exists():
-            print(
-                f"\nPNG at {LOW_DPI} dpi of {len(manuals)} files, again and again, {options.processes} processes:\n"
-            )
-            print(table_head("pages, at least the first file whole", "pages/s", "peak MB, all processes"))
-            for count in (many // 100, many):
-                memory(manuals, count, options.processes)
+            memory(manuals, many, options.processes)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@ import shutil
 import subprocess
 import sys
 from importlib import import_module
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -63,7 +64,7 @@ def test_the_memory_of_a_command_is_that_of_all_its_processes(bench):
         ("rtd", ["--repeats", "1"], 3),
         ("dse", [], 2),
         ("triplets", [], 1),
-        pytest.param("pages", [], 4, marks=needs_poppler),
+        pytest.param("pages", [], 6, marks=needs_poppler),
         ("demo", [], 1),
     ],
 )
@@ -71,8 +72,9 @@ def test_a_quick_run_prints_a_table(script, arguments, rows):
     command = [sys.executable, BENCH / f"{script}.py", "--quick", *arguments]
     environment = {**os.environ, "PYTHONPATH": str(BENCH.parent)}
     found = subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
-    table = [line for line in found.splitlines() if line.startswith("|")]
-    assert len(table) >= rows + 2
-    assert len({line.count(" | ") for line in table}) == 1
+    in_blocks = groupby(found.splitlines(), lambda line: line.startswith("|"))
+    tables = [list(lines) for is_table, lines in in_blocks if is_table]
+    assert sum(len(table) - 2 for table in tables) >= rows
+    assert all(len({line.count(" | ") for line in table}) == 1 for table in tables)
     if script == "sweep":
-        assert all(line.endswith("| 0 |") for line in table[2:])  # no rank is wrong
+        assert all(line.endswith("| 0 |") for table in tables for line in table[2:])  # no rank is wrong

@@ -78,7 +78,15 @@ def add_passwords(parser: argparse._ActionsContainer) -> None:
 
 def add_workers(parser: argparse._ActionsContainer) -> None:
     """Add the option of how many processes work."""
-    parser.add_argument("--workers", type=int, help="processes (one a core; 0: none beside this one)")
+    parser.add_argument(
+        "--workers", type=_processes, metavar="N", help="processes (one a core; 0: none beside this one)"
+    )
+
+
+def _processes(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of processes; give 0 or more")
+    return int(text)
 
 
 def _pixels(text: str) -> tuple[int, int]:
@@ -114,11 +122,9 @@ def passwords_of(options: argparse.Namespace) -> Passwords:
 def _render(options: argparse.Namespace) -> Sequence[Failure]:
     from mmret.pages.render import FAILURES, render_documents
 
-    given = options.dpi or options.longest_side or options.size
-    dpi = options.dpi if given else DEFAULT_DPI
     settings = RenderSettings(
         options.renderer,
-        Sizing(dpi, options.longest_side, options.size),
+        Sizing.chosen(options.dpi, options.longest_side, options.size),
         options.format,
         options.quality,
         options.max_pixels,

@@ -190,8 +190,7 @@ def _open_documents(options: argparse.Namespace) -> SearchableDocuments:
     backbone = None if options.words_only else options.backbone or document_search.DEFAULT_BACKBONE
     if backbone is not None and options.backbone is None:
         _say(f"{backbone} knows generated pages only; for real ones give --backbone dse-qwen2-2b-mrl")
-    sized = options.dpi or options.longest_side
-    sizing = Sizing(options.dpi, options.longest_side) if sized else Sizing(DEFAULT_DPI)
+    sizing = Sizing.chosen(options.dpi, options.longest_side)
     documents = open_documents(
         options.folder,
         backbone,

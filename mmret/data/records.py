@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,11 +21,19 @@ _BETWEEN = re.compile(rf"{_SPACE}([,\]]){_SPACE}")
 
 
 def read_text(path: str | Path) -> str:
-    """A UTF-8 text file, read whole; a missing file or another encoding raises InputError."""
-    try:
+    """A UTF-8 text file, read whole; a missing file, a folder or another encoding raises InputError."""
+    with _reading(path):
         return Path(path).read_text(encoding="utf-8")
-    except FileNotFoundError:
+
+
+@contextmanager
+def _reading(path: str | Path) -> Iterator[None]:
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError):
         raise InputError(f"There is no file {path}.") from None
+    except IsADirectoryError:
+        raise InputError(f"{path} is a folder, where a file is needed.") from None
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8 text ({error}).") from None
 
@@ -39,17 +48,12 @@ def read_json_lines(path: str | Path) -> Iterator[tuple[str, Record]]:
 
     One line at a time is in memory.
     """
-    try:
-        # Lines end at "\n" alone: others, such as U+2028, may stand inside a JSON string.
-        with Path(path).open(encoding="utf-8", newline="\n") as lines:
-            for number, line in enumerate(lines, start=1):
-                if line.strip():
-                    where = f"{path}:{number}"
-                    yield where, _require_object(_parse(line, where), where)
-    except FileNotFoundError:
-        raise InputError(f"There is no file {path}.") from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 text ({error}).") from None
+    # Lines end at "\n" alone: others, such as U+2028, may stand inside a JSON string.
+    with _reading(path), Path(path).open(encoding="utf-8", newline="\n") as lines:
+        for number, line in enumerate(lines, start=1):
+            if line.strip():
+                where = f"{path}:{number}"
+                yield where, _require_object(_parse(line, where), where)
 
 
 def read_records(path: str | Path) -> Iterator[tuple[str, Record]]:

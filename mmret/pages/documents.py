@@ -3,7 +3,7 @@
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal, NamedTuple
 
 from mmret.data import records
@@ -96,14 +96,15 @@ def list_documents(
         kinds: The kinds to take.
 
     Raises:
-        InputError: there is no such folder, or no document in it.
+        InputError: there is no such folder, or no document in it; a name in `only` leads out of the folder, or is none
+            of a document.
     """
     place = Path(root)
     if not place.is_dir() and _kind(place.name):
         place, only = place.parent, [place.name]
     if not place.is_dir():
         raise InputError(f"{root} is neither a folder nor a PDF, an image or an HTML file.")
-    files = sorted(dict.fromkeys(only)) if only is not None else sorted(_walk(place))
+    files = sorted(_walk(place) if only is None else {_below(name, place) for name in only})
     documents, failures = [], []
     for file in files:
         kind = _kind(file)
@@ -112,6 +113,7 @@ def list_documents(
         if kind not in kinds:
             continue
         try:
+            _require_utf8(file)
             documents.append(Document(file, kind, file_stamp(place / file)))
         except PageError as error:
             failures.append(Failure.of(file, None, error))
@@ -122,6 +124,22 @@ def list_documents(
 
 def _kind(file: str) -> Kind | None:
     return _KINDS.get(Path(file).suffix.lower())
+
+
+def _below(name: str, root: Path) -> str:
+    """A name as `_walk` would give it (`./a.pdf` is `a.pdf`); raises `InputError` if it leads out of the folder."""
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts:
+        raise InputError(f"{name} does not lie below {root}: name files relative to the folder, without ..")
+    return str(path)
+
+
+def _require_utf8(file: str) -> None:
+    """Records are UTF-8, and so must be the names in them; raises `PageError`: unreadable."""
+    try:
+        file.encode()
+    except UnicodeEncodeError as error:
+        raise PageError("unreadable", "the name is not UTF-8: give the file another one") from error
 
 
 def _walk(root: Path) -> Iterator[str]:

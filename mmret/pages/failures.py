@@ -11,7 +11,7 @@ from mmret.errors import InputError
 
 Cause = Literal[
     "missing",  # a name that was listed, and no file (or a link that leads nowhere)
-    "unreadable",  # the system refuses it: permissions, a folder, a device
+    "unreadable",  # the system refuses it (permissions, a folder, a device), or its name is not UTF-8
     "empty",
     "not a PDF",
     "not an image",
@@ -49,12 +49,16 @@ class Failure:
 
     @classmethod
     def of(cls, file: str, page: int | None, error: PageError) -> "Failure":
-        """The failure that an error was, as one line."""
-        return cls(file, page, error.cause, " ".join(str(error).split()))
+        """The failure that an error was, as one line; of names that are not UTF-8 the strange bytes are escaped."""
+        return cls(_printable(file), page, error.cause, _printable(" ".join(str(error).split())))
 
     def __str__(self) -> str:
         place = self.file if self.page is None else f"{self.file}, page {self.page} (from 0)"
         return f"{place}: {self.cause} ({self.message})"
+
+
+def _printable(text: str) -> str:
+    return text.encode(errors="backslashreplace").decode()
 
 
 def write_failures(path: Path, failures: Sequence[Failure]) -> None:

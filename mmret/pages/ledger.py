@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, NamedTuple
 
-from mmret.atomic import atomic_write
+from mmret.atomic import atomic_write, make_folder
 from mmret.errors import InputError
 from mmret.pages.documents import place_of
 
@@ -42,7 +42,9 @@ class Ledger:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(self.path.parent)
+        if self.path.is_dir():
+            raise InputError(f"{self.path} is a folder; name a file to write.")
         self._journal = _locked(self.path.with_name(self.path.name + JOURNAL_SUFFIX))
         try:
             self.entries = self._read()

@@ -45,7 +45,7 @@ def read_outline(path: Path, password: str | None = None) -> list[Heading | None
         above: list[str] = []
         found: list[Heading | None] = []
         for mark in document.get_toc():
-            title = " ".join(mark.get_title().replace("\0", " ").split())
+            title = _title(mark)
             del above[mark.level :]
             page = _page(document, mark)
             found.append(
@@ -53,6 +53,13 @@ def read_outline(path: Path, password: str | None = None) -> list[Heading | None
             )
             above += [""] * (mark.level - len(above)) + [title]
         return found
+
+
+def _title(mark: pypdfium2.PdfBookmark) -> str:
+    try:
+        return " ".join(mark.get_title().replace("\0", " ").split())
+    except UnicodeDecodeError:  # half of a UTF-16 pair
+        return ""
 
 
 def _page(document: pypdfium2.PdfDocument, mark: pypdfium2.PdfBookmark) -> int | None:

@@ -3,6 +3,7 @@
 PDFium is not thread-safe: whatever touches it here holds `LOCK`. Processes are what draws in parallel.
 """
 
+import math
 import os
 import threading
 from collections.abc import Iterator
@@ -57,7 +58,11 @@ def load_pdf(path: Path, password: str | None = None) -> pypdfium2.PdfDocument:
     if len(document) < 1:
         document.close()
         raise _refusal(path, None, password)
-    document.init_forms()  # or filled-in fields would not be drawn
+    try:
+        document.init_forms()  # or filled-in fields would not be drawn
+    except pypdfium2.PdfiumError as error:
+        document.close()
+        raise PageError("damaged", f"PDFium cannot read the forms of {path}") from error
     return document
 
 
@@ -73,11 +78,15 @@ def open_pdf(path: Path, password: str | None = None) -> Iterator[pypdfium2.PdfD
 
 
 def _require_whole(path: Path, size: int) -> None:
-    with path.open("rb") as file:
-        if b"%PDF-" not in file.read(_EDGE):
-            raise PageError("not a PDF", f"{path} does not begin like a PDF")
-        file.seek(max(0, size - 4 * _EDGE))
-        tail = file.read().rstrip(b"\0 \t\r\n")[-_EDGE:]
+    try:
+        with path.open("rb") as file:
+            head = file.read(_EDGE)
+            file.seek(max(0, size - 4 * _EDGE))
+            tail = file.read().rstrip(b"\0 \t\r\n")[-_EDGE:]
+    except OSError as error:
+        raise PageError("unreadable", f"{path}: {error.strerror}") from error
+    if b"%PDF-" not in head:
+        raise PageError("not a PDF", f"{path} does not begin like a PDF")
     if b"%%EOF" not in tail:
         raise PageError("truncated", f"{path} has no end: fetch it again, or have it repaired")
 
@@ -93,12 +102,16 @@ def _refusal(path: Path, code: int | None, password: str | None) -> PageError:
 
 
 def page_size(document: pypdfium2.PdfDocument, number: int) -> tuple[float, float]:
-    """Width and height in points, without reading the page's content; raises `PageError`: null page."""
+    """Width and height in points, without reading the page's content; raises `PageError`: null page, damaged."""
     try:
         width, height = document.get_page_size(number)
-        return width, height
     except pypdfium2.PdfiumError as error:
         raise _no_page(number) from error
+    if not all(0 < side < math.inf for side in (width, height)):
+        raise PageError(
+            "damaged", f"the page is {width:g} x {height:g} points (a crop box outside the page?)"
+        )
+    return width, height
 
 
 def _no_page(number: int) -> PageError:
@@ -122,7 +135,7 @@ def draw_page(document: pypdfium2.PdfDocument, number: int, settings: RenderSett
     """Draw one page on white, with annotations and filled-in forms: RGB, uint8.
 
     Raises:
-        PageError: null page, too large.
+        PageError: null page, damaged, too large.
     """
     width, height = settings.page_pixels(*page_size(document, number))
     with open_page(document, number) as page:
@@ -144,14 +157,17 @@ def page_text(document: pypdfium2.PdfDocument, number: int) -> str:
     r"""The text layer of one page, lines ended by "\n", words joined that a hyphen broke at a line's end.
 
     Raises:
-        PageError: null page.
+        PageError: null page, damaged.
     """
     with open_page(document, number) as page:
-        layer = page.get_textpage()
         try:
-            text: str = layer.get_text_bounded()
-        finally:
-            layer.close()
+            layer = page.get_textpage()
+            try:
+                text: str = layer.get_text_bounded()
+            finally:
+                layer.close()
+        except pypdfium2.PdfiumError as error:
+            raise PageError("damaged", "PDFium cannot read the page's text") from error
     # PDFium joins what a hyphen broke at a line's end, and leaves a mark there: U+0002, or U+FFFE.
     text = text.replace("\x02", "").replace("\ufffe", "")
     return text.replace("\r\n", "\n").replace("\r", "\n").strip()

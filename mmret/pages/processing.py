@@ -39,6 +39,10 @@ class Job(Protocol):
         """Whether what the record of a page speaks of is still on disk."""
         ...
 
+    def discard(self, ids: Sequence[str]) -> None:
+        """Delete what the records of these pages spoke of."""
+        ...
+
 
 class Chunk(NamedTuple):
     """A task: some pages of one document (none: count them)."""
@@ -71,14 +75,15 @@ def process(
 ) -> Outcome:
     """Do a job for all pages of a folder's documents that the ledger lacks, and bring the ledger up to date.
 
-    Records of documents and pages that are gone, or are no longer what they were, are forgotten. Failures are tried
-    again each time.
+    Records of documents and pages that are gone, or are no longer what they were, are forgotten; those of a document
+    that is there and does not open this time stay. Failures are tried again each time.
     """
     run = _Run(job, listing, ledger, passwords, workers)
     counts = run.count_pages()
     todo = {document: run.outstanding(document, count) for document, count in counts.items()}
     total = sum(counts.values())
     kept = total - sum(map(len, todo.values()))
+    run.drop_outdated(todo)
     with tqdm(total=total, initial=kept, desc=label, unit="page", disable=None) as bar:
         done = run.do(counts, todo, bar)
     return Outcome(done, kept, tuple(run.forget(counts)), tuple(sorted(run.failures, key=_order)))
@@ -98,6 +103,7 @@ class _Run:
         self.made_by = {kind: job.fingerprint(kind) for kind in kinds}
         self.work = partial(_answer, job, listing.root, self.made_by)
         self.failures: list[Failure] = list(listing.failures)
+        self.dropped: list[str] = []
 
     def count_pages(self) -> dict[Document, int]:
         """Pages of every document that opens, from the ledger where it has the first as it is now."""
@@ -129,6 +135,18 @@ class _Run:
             for number, id in enumerate(ids)
             if not (self.ledger.holds(id, document.stamp, made_by) and self.job.is_there(id))
         ]
+
+    def drop_outdated(self, todo: dict[Document, list[int]]) -> None:
+        """Forget the records of pages that are about to be done again, on disk too.
+
+        A page's file is replaced before its new record is written. Were the old record still there when a kill comes
+        in between, it would speak of a file that is another.
+        """
+        again = {page_id(document.file, number) for document, numbers in todo.items() for number in numbers}
+        self.dropped = self.ledger.keep(lambda id: id not in again)
+        if self.dropped:
+            self.ledger.write()
+            self.job.discard(self.dropped)
 
     def do(self, counts: dict[Document, int], todo: dict[Document, list[int]], bar: "tqdm[NoReturn]") -> int:
         """Do what is outstanding; the number of pages that came out well."""
@@ -166,19 +184,26 @@ class _Run:
         return len(records)
 
     def forget(self, counts: Collection[Document]) -> list[str]:
-        """Drop records of pages that are gone or outdated; a run over some files leaves the others alone."""
+        """Drop the records of pages that are gone, with their files; all ids of which no record is left.
+
+        Documents that are there and did not open this time keep what they have, and so do those that a run over some
+        files did not ask for.
+        """
         current = {document.file: document for document in counts}
+        shut = {failure.file for failure in self.failures if failure.cause != "missing"} - set(current)
         asked = {document.file for document in self.listing.documents}
         asked |= {failure.file for failure in self.listing.failures}
 
         def wanted(id: str) -> bool:
             file, _ = split_page_id(id)
-            if self.listing.partial and file not in asked:
+            if file in shut or (self.listing.partial and file not in asked):
                 return True
             document = current.get(file)
             return document is not None and self.ledger.holds(id, document.stamp, self.made_by[document.kind])
 
-        return self.ledger.keep(wanted)
+        gone = self.ledger.keep(wanted)
+        self.job.discard(gone)
+        return gone + [id for id in self.dropped if id not in self.ledger.entries]
 
 
 def _answer(job: Job, root: Path, made_by: dict[Kind, str], task: Chunk) -> Answer:
@@ -191,8 +216,7 @@ def _answer(job: Job, root: Path, made_by: dict[Kind, str], task: Chunk) -> Answ
         found = job.pages(path, document, task.numbers, task.password)
         return [_record(task, made_by[document.kind], number, result) for number, result in found]
     except PageError as error:
-        pages = task.numbers if task.numbers and error.cause == "timeout" else (None,)
-        return [Failure.of(document.file, page, error) for page in pages]
+        return [Failure.of(document.file, None, error)]
 
 
 def _record(

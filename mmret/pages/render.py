@@ -14,7 +14,7 @@ from typing import Any
 
 from PIL import Image
 
-from mmret.atomic import TEMPORARY_SUFFIX, atomic_write
+from mmret.atomic import TEMPORARY_SUFFIX, atomic_write, make_folder
 from mmret.errors import InputError
 from mmret.pages.documents import MANIFEST, Document, Kind, Listing, Passwords, page_id, split_page_id
 from mmret.pages.failures import PageError, write_failures
@@ -38,7 +38,7 @@ def image_name(id: str, format: ImageFormat) -> str:
 
 def save_image(image: Image.Image, path: Path, settings: RenderSettings) -> None:
     """Write one page, whole or not at all, and delete an image of it in the other format."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     options = {"compress_level": _PNG_LEVEL} if settings.format == "png" else {"quality": settings.quality}
     with atomic_write(path) as file:
         image.save(file, settings.format, **options)
@@ -82,6 +82,16 @@ class Rendering:
         """Whether the page's image is."""
         return (self.out / image_name(id, self.settings.format)).is_file()
 
+    def discard(self, ids: Sequence[str]) -> None:
+        """Delete the pages' images, in either format, and folders that this leaves empty."""
+        for id in ids:
+            images = [self.out / image_name(id, format) for format in _SUFFIXES]
+            for image in images:
+                image.unlink(missing_ok=True)
+            folder = images[0].parent
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
+
 
 def render_documents(
     listing: Listing,
@@ -94,7 +104,8 @@ def render_documents(
     """Draw all pages of a folder's documents into a folder of images, with a manifest and a list of failures.
 
     Drawn is only what is missing there, or was made of another state of a document, by another renderer or at another
-    size. Memory does not grow with the number of pages. Images of pages that are gone are deleted.
+    size; the old images of these go first. Memory does not grow with the number of pages. Images of pages that are gone
+    are deleted.
 
     Args:
         listing: The documents, of `list_documents`.
@@ -121,16 +132,5 @@ def render_documents(
             workers=default_workers() if workers is None else workers,
             label="rendering",
         )
-        _delete_images(out, outcome.forgotten)
     write_failures(out / FAILURES, outcome.failures)
     return outcome
-
-
-def _delete_images(out: Path, ids: Sequence[str]) -> None:
-    for id in ids:
-        images = [out / image_name(id, format) for format in _SUFFIXES]
-        for image in images:
-            image.unlink(missing_ok=True)
-        folder = images[0].parent
-        if folder.is_dir() and not any(folder.iterdir()):
-            folder.rmdir()

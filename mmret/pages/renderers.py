@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from importlib import metadata
 from itertools import groupby
@@ -15,7 +16,7 @@ import PIL
 from pdf2image import exceptions as poppler_errors
 from PIL import Image
 
-from mmret.data.images import MAX_PIXELS, read_image
+from mmret.data.images import read_image
 from mmret.errors import InputError
 from mmret.pages import html, pdf
 from mmret.pages.documents import Kind, require_file
@@ -81,7 +82,7 @@ class PopplerPages:
 
     Causes of failure come from PDFium, which tells them apart. Poppler passes over null pages without a word, and
     gives the pages behind them too low a number: null pages are found beforehand, the numbers put right, and the
-    images of every call counted.
+    images of every call counted. The pages of a call that fails are drawn one by one.
     """
 
     chunk = 8
@@ -125,34 +126,40 @@ class PopplerPages:
         present = 0
         with pdf.open_pdf(path, password) as document:
             for number in range(max(numbers) + 1):
+                found[number] = present + 1
                 try:
                     size = pdf.page_size(document, number)
-                    present += 1
                     if number in numbers:
                         self.settings.page_pixels(*size)
-                    found[number] = present
                 except PageError as error:
                     found[number] = error
+                    if error.cause == "null page":
+                        continue
+                present += 1
         return [(number, found[number]) for number in numbers]
 
     def _call(self, path: Path, pages: Sequence[tuple[int, int]], password: str | None) -> Drawn:
-        """Draw neighbouring pages in one call; fewer or more images than pages are an error of all of them."""
+        """Draw neighbouring pages in one call; where it fails, one by one: the fault of a page is its own."""
         try:
-            images = _asking_poppler(
-                pdf2image.convert_from_path,
-                path,
-                password,
-                first_page=pages[0][1],
-                last_page=pages[-1][1],
-                use_cropbox=True,  # what viewers, and PDFium, show
-                **self._size(),
-            )
-            if len(images) != len(pages):
-                raise PageError("page count", f"poppler drew {len(images)} of {len(pages)} pages")
+            images = self._convert(path, pages[0][1], pages[-1][1], password)
         except PageError as error:
-            yield from ((number, error) for number, _ in pages)
-            return
-        yield from ((number, image) for (number, _), image in zip(pages, images, strict=True))
+            if len(pages) == 1:
+                yield pages[0][0], error
+            else:
+                for page in pages:
+                    yield from self._call(path, [page], password)
+        else:
+            yield from zip((number for number, _ in pages), images, strict=True)
+
+    def _convert(self, path: Path, first: int, last: int, password: str | None) -> list[Image.Image]:
+        """The images of poppler's pages `first` to `last`; raises `PageError`."""
+        options = {"first_page": first, "last_page": last, **self._size()}
+        options["use_cropbox"] = True  # what viewers, and PDFium, show
+        images: list[Image.Image] = _asking_poppler(_read_whole, path, password, **options)
+        wanted = last - first + 1
+        if len(images) != wanted:
+            raise PageError("page count", f"poppler drew {len(images)} of {wanted} pages")
+        return images
 
     def _size(self) -> dict[str, object]:
         sizing = self.settings.sizing
@@ -174,6 +181,16 @@ def _asking_poppler(call: Callable[..., Any], path: Path, password: str | None, 
         raise PageError("timeout", f"poppler took more than {_POPPLER_SECONDS} s for {path}") from error
     except poppler_errors.PDFPageCountError as error:
         raise PageError("damaged", f"poppler cannot read {path}: {' '.join(str(error).split())}") from error
+    except (OSError, ValueError) as error:  # of pictures that end early
+        raise PageError("damaged", f"poppler did not draw {path} to the end ({error})") from error
+
+
+def _read_whole(path: Path, **options: Any) -> list[Image.Image]:
+    """What poppler draws, with all pixels: of a picture that is cut pdf2image reads the head alone."""
+    images: list[Image.Image] = pdf2image.convert_from_path(path, **options)
+    for image in images:
+        image.load()
+    return images
 
 
 class ImagePages:
@@ -190,30 +207,41 @@ class ImagePages:
 
     def count(self, path: Path, password: str | None = None) -> int:
         """One, or the frames of a TIFF; raises `PageError`: too large, not an image, damaged and the like."""
-        require_file(path)
-        try:
-            with Image.open(path) as image:
-                width, height = image.size
-                frames = int(getattr(image, "n_frames", 1)) if image.format == "TIFF" else 1
-        except PIL.UnidentifiedImageError as error:
-            raise PageError("not an image", f"{path} is no image of a format that is known here") from error
-        except Image.DecompressionBombError as error:
-            raise PageError("too large", " ".join(str(error).split())) from error
-        except Exception as error:  # on damaged files decoders raise anything
-            raise PageError("damaged", f"{path} is damaged ({error or type(error).__name__})") from error
-        if width * height > MAX_PIXELS:
-            raise PageError("too large", f"{width} x {height} pixels, where {MAX_PIXELS:,} are the limit")
+        with _header(path) as image:
+            frames = int(getattr(image, "n_frames", 1)) if image.format == "TIFF" else 1
+            if frames == 1:
+                self.settings.image_pixels(*image.size)
         return frames
 
     def pages(self, path: Path, numbers: Sequence[int], password: str | None = None) -> Drawn:
-        """One frame in memory at a time."""
+        """One frame in memory at a time, and none that is too large."""
         for number in numbers:
             try:
+                with _header(path) as image:
+                    image.seek(number)
+                    self.settings.image_pixels(*image.size)
                 yield number, self.settings.fit(read_image(path, frame=number))
             except PageError as error:
                 yield number, error
             except InputError as error:
                 yield number, PageError("damaged", str(error))
+
+
+@contextmanager
+def _header(path: Path) -> Iterator[Image.Image]:
+    """Within: an image file with its size, of which no pixel is read; what goes wrong becomes a `PageError`."""
+    require_file(path)
+    try:
+        with Image.open(path) as image:
+            yield image
+    except PageError:
+        raise
+    except PIL.UnidentifiedImageError as error:
+        raise PageError("not an image", f"{path} is no image of a format that is known here") from error
+    except Image.DecompressionBombError as error:
+        raise PageError("too large", " ".join(str(error).split())) from error
+    except Exception as error:  # on damaged files decoders raise anything
+        raise PageError("damaged", f"{path} is damaged ({error or type(error).__name__})") from error
 
 
 PDF_RENDERERS: dict[str, Callable[[RenderSettings], Renderer]] = {

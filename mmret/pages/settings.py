@@ -6,6 +6,7 @@ from typing import Literal
 
 from PIL import Image
 
+from mmret.data import images
 from mmret.errors import InputError
 from mmret.pages.failures import PageError
 
@@ -16,6 +17,9 @@ POINTS_AN_INCH = 72
 DEFAULT_DPI = 150
 MAX_PIXELS = 50_000_000
 """The largest page that is drawn by default: 150 MB of RGB, an A0 poster at 150 dpi (35 million) among them."""
+_MOST = 1_000_000  # of dots an inch, or of pixels a side: what is more is a slip, or no number
+JPEG_SIDE = 65_500
+"""The longest side of a JPEG that libjpeg writes, in pixels."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,9 @@ class Sizing:
         dpi: Dots an inch of the page; images and HTML keep their own pixels.
         longest_side: Pixels of the longer side, the other in proportion; images are shrunk, never enlarged.
         size: Width and height in pixels, whatever the page's proportions (DSE resizes so).
+
+    Raises:
+        InputError: several rules or none; a number that is not between 0 and a million.
     """
 
     dpi: float | None = None
@@ -36,13 +43,25 @@ class Sizing:
         given = [rule for rule in (self.dpi, self.longest_side, self.size) if rule is not None]
         if len(given) != 1:
             raise InputError("give one of dpi, longest side and size, not several or none.")
-        if min(self.size or (self.dpi or self.longest_side or 0,)) <= 0:
-            raise InputError(f"a page cannot be drawn at {self}: sizes are positive.")
+        numbers = (self.dpi, self.longest_side, *(self.size or ()))
+        if not all(0 < number < _MOST for number in numbers if number is not None):
+            raise InputError(f"a page cannot be drawn at {self}: give more than 0 and less than {_MOST:,}.")
+
+    @classmethod
+    def chosen(
+        cls, dpi: float | None = None, longest_side: int | None = None, size: Pixels | None = None
+    ) -> "Sizing":
+        """By the one rule that is given, at `DEFAULT_DPI` where none is; raises `InputError`."""
+        if all(rule is None for rule in (dpi, longest_side, size)):
+            return cls(DEFAULT_DPI)
+        return cls(dpi, longest_side, size)
 
     def __str__(self) -> str:
         if self.size is not None:
             return f"{self.size[0]}x{self.size[1]} px"
-        return f"longest side {self.longest_side} px" if self.longest_side else f"{self.dpi:g} dpi"
+        if self.longest_side is not None:
+            return f"longest side {self.longest_side} px"
+        return f"{self.dpi:g} dpi"
 
     def of_page(self, width: float, height: float) -> Pixels:
         """Pixels of a page of so many points; a started pixel counts, as in PDFium and poppler."""
@@ -75,7 +94,11 @@ class RenderSettings:
         sizing: How large.
         format: `png` (lossless) or `jpeg`.
         quality: Of a JPEG, 1 to 95.
-        max_pixels: A page with more is refused before it is drawn.
+        max_pixels: A page with more is refused before it is drawn, and an image file with more before it is decoded; at
+            most `mmret.data.images.MAX_PIXELS`, or the page could not be read again.
+
+    Raises:
+        InputError: a quality or a limit out of range.
     """
 
     renderer: str = "pypdfium2"
@@ -84,24 +107,45 @@ class RenderSettings:
     quality: int = 90
     max_pixels: int = MAX_PIXELS
 
+    def __post_init__(self) -> None:
+        if not 1 <= self.quality <= 95:
+            raise InputError(f"a JPEG has a quality from 1 to 95, not {self.quality}.")
+        if not 1 <= self.max_pixels <= images.MAX_PIXELS:
+            raise InputError(
+                f"a page cannot have {self.max_pixels:,} pixels at most: the limit is from 1 to {images.MAX_PIXELS:,}."
+            )
+
     def __str__(self) -> str:
         return f"{self.sizing}, {self.format}" + (f" {self.quality}" if self.format == "jpeg" else "")
 
     def page_pixels(self, width: float, height: float) -> Pixels:
         """Pixels of a page of so many points; raises `PageError` beyond the limit."""
-        return self._bounded(self.sizing.of_page(width, height))
+        return self._drawn(self.sizing.of_page(width, height))
+
+    def image_pixels(self, width: int, height: int) -> Pixels:
+        """Pixels that an image or a screenshot of so many gets; raises `PageError` if either are beyond the limit."""
+        self._require_few((width, height), "as it is")
+        return self._drawn(self.sizing.of_image(width, height))
 
     def fit(self, image: Image.Image) -> Image.Image:
         """An image or a screenshot at its size here; raises `PageError` beyond the limit."""
-        pixels = self._bounded(self.sizing.of_image(*image.size))
+        pixels = self.image_pixels(*image.size)
         return image if pixels == image.size else image.resize(pixels, Image.Resampling.LANCZOS)
 
-    def _bounded(self, pixels: Pixels) -> Pixels:
+    def _drawn(self, pixels: Pixels) -> Pixels:
+        self._require_few(pixels, f"at {self.sizing}")
+        if self.format == "jpeg" and max(pixels) > JPEG_SIDE:
+            raise PageError(
+                "too large",
+                f"{max(pixels):,} pixels on a side, where a JPEG has {JPEG_SIDE:,} at most: make it smaller, or a PNG",
+            )
+        return pixels
+
+    def _require_few(self, pixels: Pixels, how: str) -> None:
         count = pixels[0] * pixels[1]
         if count > self.max_pixels:
             raise PageError(
                 "too large",
-                f"{count:,} pixels at {self.sizing}, where {self.max_pixels:,} are the limit: "
-                "draw it smaller, or raise the limit",
+                f"{count:,} pixels {how}, where {self.max_pixels:,} are the limit: "
+                "make it smaller, or raise the limit",
             )
-        return pixels

@@ -49,6 +49,9 @@ class TextLayer:
         """The record itself is all there is."""
         return True
 
+    def discard(self, ids: Sequence[str]) -> None:
+        """There are no files."""
+
 
 def failures_path(out: Path) -> Path:
     """`failures.jsonl` beside `text.jsonl`, as `text.failures.jsonl`."""

@@ -110,6 +110,12 @@ def test_pages_are_printed_with_their_numbers_and_shown(
     assert (tmp_path / "out" / "failures.jsonl").read_text() == ""
 
 
+@pytest.mark.parametrize(("option", "size"), [("--dpi", "0 dpi"), ("--longest-side", "longest side 0 px")])
+def test_pages_are_not_drawn_at_no_size(option: str, size: str, docs: Path, backbone: str) -> None:
+    with pytest.raises(InputError, match=f"cannot be drawn at {size}"):
+        main([str(docs), "billing", "--backbone", backbone, option, "0"])
+
+
 def test_pages_are_coloured_where_they_answered(docs: Path, tmp_path: Path) -> None:
     vision = {**VISION, "patch_size": 8, "pool_type": "avg"}
     backbone = str(write_model("clip", tmp_path / "averaging", vision=vision))

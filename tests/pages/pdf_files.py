@@ -89,6 +89,7 @@ def make_pdf(
     *,
     null: int | None = None,
     boxes: Mapping[int, Box] | None = None,
+    crops: Mapping[int, Box] | None = None,
     user: str | None = None,
     owner: str = "owner",
     outline: Sequence[tuple[str, int]] = (),
@@ -96,9 +97,9 @@ def make_pdf(
 ) -> bytes:
     """A page for each text, 300 × 200 pt, with a black bar whose length tells the page's number.
 
-    `null` is a page that is missing, `boxes` are other sizes, `user` is the password that opens the file ("" for
-    one that only an owner's password protects), `outline` are (title, page), `ink` is red, green
-    and blue from 0 to 1.
+    `null` is a page that is missing, `boxes` are other sizes, `crops` the parts of a page that are shown, `user` is the
+    password that opens the file ("" for one that only an owner's password protects), `outline` are (title, page), `ink`
+    is red, green and blue from 0 to 1.
     """
     safe = None if user is None else _Encryption(user, owner)
     kids = b" ".join(b"%d 0 R" % (4 + 2 * page) for page in range(len(texts)))
@@ -109,8 +110,9 @@ def make_pdf(
         b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>",
     ]
     for page, text in enumerate(texts):
-        box = b"%d %d %d %d" % (boxes or {}).get(page, PAGE)
-        leaf = b"/MediaBox [%s] /Resources << /Font << /F 3 0 R >> >> /Contents %d 0 R" % (box, 5 + 2 * page)
+        box = (boxes or {}).get(page, PAGE)
+        leaf = b"/MediaBox [%d %d %d %d] /CropBox [%d %d %d %d] " % (*box, *(crops or {}).get(page, box))
+        leaf += b"/Resources << /Font << /F 3 0 R >> >> /Contents %d 0 R" % (5 + 2 * page)
         objects.append(b"null" if page == null else b"<< /Type /Page /Parent 2 0 R %s >>" % leaf)
         drawn = b"%s rg 0 0 %d 20 re f BT /F 24 Tf 20 100 Td (%s) Tj ET"
         drawn %= (ink.encode(), 20 + 40 * page, text.encode())
@@ -135,16 +137,20 @@ def write_failing(folder: Path) -> dict[str, tuple[int | None, str]]:
         "no-pages.pdf": make_pdf([]),
         "locked.pdf": make_pdf(["secret"], user="open sesame"),
         "null.pdf": make_pdf(["a", "b", "c", "d"], null=1),
+        "cropped.pdf": make_pdf(["a", "b"], crops={1: (400, 400, 500, 500)}),
         "giant.pdf": make_pdf(["a", "b"], boxes={1: (0, 0, 14_400, 14_400)}),
     }
     for name, content in files.items():
         (folder / name).write_bytes(content)
     (folder / "gone.pdf").symlink_to("nowhere.pdf")
+    (folder / "loop.pdf").symlink_to("loop.pdf")
     return {
+        "cropped.pdf": (1, "damaged"),
         "empty.pdf": (None, "empty"),
         "giant.pdf": (1, "too large"),
         "gone.pdf": (None, "missing"),
         "locked.pdf": (None, "encrypted"),
+        "loop.pdf": (None, "unreadable"),
         "no-pages.pdf": (None, "damaged"),
         "null.pdf": (1, "null page"),
         "truncated.pdf": (None, "truncated"),

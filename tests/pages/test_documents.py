@@ -1,9 +1,12 @@
+import os
+import sys
 from pathlib import Path
 
 import pytest
 
 from mmret.errors import InputError
 from mmret.pages.documents import MANIFEST, Passwords, list_documents, page_id, split_page_id
+from mmret.pages.failures import write_failures
 
 
 @pytest.mark.parametrize(("file", "page"), [("a.pdf", 0), ("b/c d#2.pdf", 12)])
@@ -51,6 +54,20 @@ def test_an_empty_and_an_absent_folder_are_told(tmp_path: Path) -> None:
         list_documents(tmp_path / "absent")
     with pytest.raises(InputError, match="ends like no PDF"):
         list_documents(tmp_path, only=["a.docx"])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_a_name_that_is_not_utf8_is_a_failure_with_a_name_that_prints(tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    write(folder, "a.pdf", os.fsdecode(b"th\xe9.pdf"))
+    listing = list_documents(folder, only=["a.pdf", os.fsdecode(b"th\xe9.pdf"), "gone.pdf"])
+    assert [document.file for document in listing.documents] == ["a.pdf"]
+    assert [(failure.file, failure.cause) for failure in listing.failures] == [
+        ("gone.pdf", "missing"), ("th\\udce9.pdf", "unreadable")
+    ]  # fmt: skip
+    write_failures(tmp_path / "failures.jsonl", listing.failures)
+    assert "caf\\\\udce9/gone.pdf" in (tmp_path / "failures.jsonl").read_text("utf-8")
+    assert "there is no file" in str(listing.failures[0])
 
 
 def test_passwords_go_to_the_file_that_is_named_or_to_all(tmp_path: Path) -> None:

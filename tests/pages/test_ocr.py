@@ -1,7 +1,11 @@
+import json
 import os
+import pickle
 import shutil
+from collections.abc import Iterator, Sequence
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image, ImageDraw, ImageFont
@@ -18,8 +22,10 @@ from mmret.pages.render import render_documents
 from mmret.pages.settings import RenderSettings, Sizing
 from mmret.pages.sources import RenderedPages
 from mmret.pages.text import read_texts
+from mmret.pages.work import run_tasks
 from tests.data.page_layouts import write_lines, write_parquet, write_slide_rows
 from tests.pages.pdf_files import make_pdf
+from tests.pages.programs import put_first
 
 needs_tesseract = pytest.mark.skipif(shutil.which("tesseract") is None, reason="tesseract is not installed")
 
@@ -60,6 +66,56 @@ def test_tesseract_has_one_thread_unless_the_environment_says_more(
     pages = rendered(tmp_path, ["Balance billing"])
     recognise_text(RenderedPages(pages), pages / "ocr.jsonl", workers=0)
     assert read_texts(pages / "ocr.jsonl") == {"a.pdf#0": used}
+
+
+def test_a_task_carries_its_own_pages_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ocr, "tesseract_fingerprint", lambda _: "tesseract")
+    monkeypatch.setattr("pytesseract.image_to_string", lambda *_, **__: "text")
+    sizes: dict[int, list[int]] = {}
+
+    def weighed(work: object, tasks: Sequence[object], *rest: Any) -> Iterator[tuple[Any, Any]]:
+        sizes[len(tasks)] = [len(pickle.dumps(task)) for task in tasks]
+        return run_tasks(work, tasks, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(ocr, "run_tasks", weighed)
+    for chunks in (2, 10):
+        pages = RenderedPages(rendered(tmp_path, ["page"] * 4 * chunks))
+        recognise_text(pages, tmp_path / f"{chunks}.jsonl", workers=0)
+    assert max(sizes[10]) < 1.1 * max(sizes[2])
+
+
+TESSERACT = """
+if [ $(wc -c < "$1") -gt 5000 ]; then {trouble}; fi
+echo "a text" > "$2.txt"
+"""
+
+
+@pytest.mark.parametrize(
+    ("trouble", "cause", "workers"),
+    [
+        ("exec sleep 60", "timeout", 0),
+        ("echo 'no memory' >&2; exit 1", "damaged", 0),
+        pytest.param("kill -9 $PPID", "crash", 1, marks=pytest.mark.multiprocess),
+    ],
+)
+def test_a_page_that_tesseract_fails_at_fails_alone(
+    trouble: str, cause: str, workers: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    docs, pages = tmp_path / "docs", tmp_path / "pages"
+    docs.mkdir()
+    Image.effect_noise((100, 100), 50).save(docs / "noise.png")  # the larger file
+    Image.new("L", (100, 100), "white").save(docs / "white.png")
+    render_documents(list_documents(docs), pages, workers=0)
+    put_first("tesseract", TESSERACT.replace("{trouble}", trouble), tmp_path, monkeypatch)
+    monkeypatch.setattr(ocr, "tesseract_fingerprint", lambda _: "tesseract")
+    monkeypatch.setattr(ocr, "_SECONDS", 1)
+    outcome = recognise_text(RenderedPages(pages), pages / "ocr.jsonl", workers=workers)
+    assert [(failure.file, failure.page, failure.cause) for failure in outcome.failures] == [
+        ("noise.png", 0, cause)
+    ]
+    assert read_texts(pages / "ocr.jsonl") == {"white.png#0": "a text"}
+    [failure] = map(json.loads, (pages / "ocr.failures.jsonl").read_text().splitlines())
+    assert failure["cause"] == cause
 
 
 @needs_tesseract

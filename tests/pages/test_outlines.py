@@ -64,6 +64,12 @@ def test_titles_know_those_above_them(tmp_path: Path) -> None:
     ]
 
 
+def test_a_title_that_is_no_text_is_left_out(tmp_path: Path) -> None:
+    broken = make_pdf(["x"], outline=[("AB", 0), ("End", 0)]).replace(b"<feff00410042>", b"<feff0041d800>")
+    (tmp_path / "a.pdf").write_bytes(broken)
+    assert read_outline(tmp_path / "a.pdf") == [None, Heading("End", (), 0)]
+
+
 @pytest.mark.skipif(not DOCUMENTS.is_dir(), reason=f"{DOCUMENTS} is not there")
 def test_the_manuals_outlines_are_read_whole() -> None:
     listing = list_documents(DOCUMENTS / "debian-manuals", kinds=["pdf"])

@@ -1,6 +1,9 @@
+import errno
+import os
 from pathlib import Path
 
 import numpy as np
+import pypdfium2
 import pytest
 
 from mmret.pages import pdf
@@ -54,6 +57,36 @@ def test_every_failure_has_its_own_cause(tmp_path: Path) -> None:
         except PageError as error:
             found[file] = (None, error.cause)
     assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("part", "method"),
+    [("PdfDocument", "init_forms"), ("PdfPage", "get_textpage"), ("PdfTextPage", "get_text_bounded")],
+)
+def test_what_pdfium_refuses_later_is_damaged_too(
+    tmp_path: Path, part: str, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise pypdfium2.PdfiumError("refused")
+
+    monkeypatch.setattr(getattr(pypdfium2, part), method, refuse)
+    path = written(tmp_path, make_pdf(["one"]))
+    with pytest.raises(PageError) as caught, pdf.open_pdf(path) as document:
+        pdf.page_text(document, 0)
+    assert caught.value.cause == "damaged"
+
+
+def test_a_file_that_the_disk_does_not_give_is_unreadable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    path = written(tmp_path, make_pdf(["one"]))
+    monkeypatch.setattr(Path, "open", fail)
+    with pytest.raises(PageError, match="Input/output error") as caught, pdf.open_pdf(path):
+        pass
+    assert caught.value.cause == "unreadable"
 
 
 @pytest.mark.parametrize("cut", [0.3, 0.6, 0.9, 0.99])

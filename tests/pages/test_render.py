@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from mmret.errors import InputError
+from mmret.pages import render as rendering
 from mmret.pages.documents import list_documents
 from mmret.pages.failures import PageError
 from mmret.pages.processing import Outcome
@@ -103,6 +104,62 @@ def test_other_settings_draw_all_anew_and_leave_no_old_image(docs: Path, tmp_pat
     assert Image.open(out / "a.pdf/0000.jpg").size == (90, 60)
 
 
+def test_images_that_a_killed_run_replaced_are_drawn_again(
+    docs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    render(docs, out)
+    save = rendering.save_image
+
+    def killed_after_two(image: Image.Image, path: Path, settings: RenderSettings) -> None:
+        if path.name == "0002.png":
+            raise KeyboardInterrupt
+        save(image, path, settings)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(rendering, "save_image", killed_after_two)
+        with pytest.raises(KeyboardInterrupt):
+            render(docs, out, RenderSettings(sizing=Sizing(dpi=36)))
+    assert Image.open(out / "a.pdf/0001.png").size == (150, 100)
+    assert "a.pdf#1" not in manifest(out)
+    render(docs, out)
+    found = manifest(out)
+    assert len(found) == 5
+    for record in found.values():
+        assert Image.open(out / str(record["image"])).size == (record["width"], record["height"])
+        assert "72 dpi" in str(record["made_by"])
+
+
+def test_a_page_that_cannot_be_drawn_any_more_is_forgotten(docs: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    render(docs, out)
+    (docs / "a.pdf").write_bytes(make_pdf(["one", "two", "three"], null=1))
+    outcome = render(docs, out)
+    assert outcome.forgotten == ("a.pdf#1",)
+    assert drawn_in(out) == {record["image"] for record in manifest(out).values()}
+    assert not (out / "a.pdf/0001.png").exists()
+
+
+@pytest.mark.parametrize("trouble", ["encrypted", "truncated", "unreadable"])
+def test_a_document_that_does_not_open_this_time_keeps_its_pages(
+    docs: Path, tmp_path: Path, trouble: str
+) -> None:
+    out = tmp_path / "out"
+    render(docs, out)
+    before, images = manifest(out), drawn_in(out)
+    whole = make_pdf(["one", "two"], user="secret")
+    (docs / "a.pdf").unlink()
+    if trouble == "unreadable":
+        (docs / "a.pdf").symlink_to("a.pdf")  # a link to itself
+    else:
+        (docs / "a.pdf").write_bytes(whole[:300] if trouble == "truncated" else whole)
+    outcome = render(docs, out)
+    assert [(failure.file, failure.cause) for failure in outcome.failures] == [("a.pdf", trouble)]
+    assert (outcome.forgotten, manifest(out), drawn_in(out)) == ((), before, images)
+    (docs / "a.pdf").unlink()
+    assert len(render(docs, out).forgotten) == 3
+
+
 def test_every_failure_is_named_and_the_rest_goes_on(tmp_path: Path) -> None:
     docs = tmp_path / "docs"
     docs.mkdir()
@@ -112,8 +169,10 @@ def test_every_failure_is_named_and_the_rest_goes_on(tmp_path: Path) -> None:
     reported = [json.loads(line) for line in (out / "failures.jsonl").read_text("utf-8").splitlines()]
     assert {line["file"]: (line["page"], line["cause"]) for line in reported} == expected
     assert len(reported) == len(expected)
-    assert set(manifest(out)) == {"giant.pdf#0", "null.pdf#0", "null.pdf#2", "null.pdf#3"}
-    assert outcome.done == 4
+    assert set(manifest(out)) == {
+        "cropped.pdf#0", "giant.pdf#0", "null.pdf#0", "null.pdf#2", "null.pdf#3"
+    }  # fmt: skip
+    assert outcome.done == 5
     (docs / "empty.pdf").write_bytes(make_pdf(["mended"]))
     assert render(docs, out, RenderSettings()).done == 1
     assert "empty.pdf" not in (out / "failures.jsonl").read_text("utf-8")

@@ -1,16 +1,19 @@
 import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from mmret.data.images import read_image
 from mmret.errors import InputError
 from mmret.pages import html, renderers
 from mmret.pages.failures import PageError
 from mmret.pages.renderers import renderer_of
 from mmret.pages.settings import RenderSettings, Sizing
 from tests.pages.pdf_files import make_pdf, page_in, write_failing
+from tests.pages.programs import put_first
 
 needs_poppler = pytest.mark.skipif(
     not (shutil.which("pdftoppm") and shutil.which("pdfinfo")), reason="poppler is not installed"
@@ -79,6 +82,15 @@ def test_pages_behind_a_null_page_keep_their_numbers(tmp_path: Path, name: str) 
 
 
 @pytest.mark.parametrize("name", BOTH)
+def test_pages_behind_one_without_an_area_keep_their_numbers(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "a.pdf"
+    path.write_bytes(make_pdf([str(number) for number in range(5)], crops={2: (400, 400, 500, 500)}))
+    found = drawn(path, settings(name), *range(1, 5))
+    assert found.pop(2) == "damaged"
+    assert {number: page_in(image) for number, image in found.items()} == {1: 1, 3: 3, 4: 4}  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", BOTH)
 def test_passwords_reach_the_renderer(tmp_path: Path, name: str) -> None:
     path = tmp_path / "a.pdf"
     path.write_bytes(make_pdf(["a", "b"], user="user", owner="owner"))
@@ -88,14 +100,52 @@ def test_passwords_reach_the_renderer(tmp_path: Path, name: str) -> None:
     assert page_in(drawn(path, settings(name), 1)[1]) == 1  # type: ignore[arg-type]
 
 
-@needs_poppler
-def test_a_call_that_returns_too_few_images_fails_all_its_pages(
+PDFTOPPM = r"""
+while [ $# -gt 0 ]; do
+  case "$1" in
+    -v) echo "pdftoppm version 22.12.0" >&2; exit;;
+    -f) first=$2;;
+    -l) last=$2;;
+  esac
+  shift
+done
+if [ $first -le 2 ] && [ $last -ge 2 ]; then {trouble}; fi
+for page in $(seq $first $last); do printf 'P6\n1 1\n255\nrgb'; done
+"""
+
+
+@pytest.mark.parametrize(
+    ("trouble", "cause"),
+    [
+        ("exec sleep 60", "timeout"),
+        ("exit 1", "page count"),
+        (r"printf 'P6\n1 1\n255\nr'; exit 1", "damaged"),
+        (r"printf 'P6\n1 '; exit 1", "damaged"),
+    ],
+)
+def test_a_page_that_poppler_fails_at_fails_alone(
+    trouble: str, cause: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_first("pdftoppm", PDFTOPPM.replace("{trouble}", trouble), tmp_path, monkeypatch)
+    put_first("pdfinfo", "echo 'Pages: 4'", tmp_path, monkeypatch)
+    monkeypatch.setattr(renderers, "_POPPLER_SECONDS", 1)
+    path = tmp_path / "a.pdf"
+    path.write_bytes(make_pdf(["a", "b", "c", "d"]))
+    found = drawn(path, settings("pdf2image"), *range(renderer_of("pdf", settings("pdf2image")).count(path)))
+    assert found.pop(1) == cause
+    assert set(found) == {0, 2, 3}
+    assert {image.getpixel((0, 0)) for image in found.values()} == {tuple(b"rgb")}  # type: ignore[attr-defined]
+
+
+def test_a_document_that_poppler_counts_otherwise_is_a_failure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = tmp_path / "a.pdf"
-    path.write_bytes(make_pdf(["a", "b", "c"]))
-    monkeypatch.setattr(renderers.pdf2image, "convert_from_path", lambda *_, **__: [Image.new("RGB", (3, 2))])
-    assert drawn(path, settings("pdf2image"), 0, 1, 2) == dict.fromkeys(range(3), "page count")
+    put_first("pdftoppm", "exit 1", tmp_path, monkeypatch)
+    put_first("pdfinfo", "echo 'Pages: 3'", tmp_path, monkeypatch)
+    (tmp_path / "a.pdf").write_bytes(make_pdf(["a", "b"]))
+    with pytest.raises(PageError, match=r"PDFium counts 2 pages in .*, poppler 3") as caught:
+        renderer_of("pdf", settings("pdf2image")).count(tmp_path / "a.pdf")
+    assert caught.value.cause == "page count"
 
 
 def test_missing_programs_and_unknown_renderers_are_told(
@@ -145,6 +195,26 @@ def test_images_that_cannot_be_read_have_a_cause(tmp_path: Path, content: bytes 
     assert caught.value.cause == cause
 
 
+def test_image_files_over_the_limit_are_not_decoded_whatever_their_size_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small, large = Image.new("L", (30, 20)), Image.new("L", (300, 200))
+    small.save(tmp_path / "a.tiff", save_all=True, append_images=[large, small])
+    large.save(tmp_path / "large.png")
+    decoded = []
+    monkeypatch.setattr(
+        renderers, "read_image", lambda path, frame: decoded.append(frame) or read_image(path, frame=frame)
+    )
+    renderer = renderer_of("image", settings(sizing=Sizing(longest_side=20), max_pixels=59_999))
+    with pytest.raises(PageError, match=r"60,000 pixels as it is, where 59,999 are the limit") as caught:
+        renderer.count(tmp_path / "large.png")
+    assert caught.value.cause == "too large"
+    pages = dict(renderer.pages(tmp_path / "a.tiff", range(renderer.count(tmp_path / "a.tiff"))))
+    assert isinstance(pages[1], PageError)
+    assert pages[1].cause == "too large"
+    assert decoded == [0, 2]
+
+
 def test_a_cut_image_is_a_damaged_page(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     Image.effect_noise((60, 60), 50).save(path)
@@ -153,6 +223,45 @@ def test_a_cut_image_is_a_damaged_page(tmp_path: Path) -> None:
     [(_, page)] = renderer.pages(path, range(renderer.count(path)))
     assert isinstance(page, PageError)
     assert page.cause == "damaged"
+
+
+@pytest.fixture
+def chromium(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """Puts a script in Chromium's place."""
+    found = (html.find_program, html.version)
+
+    def forget() -> None:
+        for cached in found:
+            cached.cache_clear()
+
+    forget()
+    yield lambda script: put_first("chromium", script, tmp_path, monkeypatch)
+    forget()
+
+
+@pytest.mark.parametrize(
+    ("script", "cause", "words"),
+    [
+        ("exec sleep 60", "timeout", "more than 1 s"),
+        ("echo 'no display' >&2; exit 1", "damaged", "no display"),
+        ("kill -9 $$", "damaged", "it said nothing"),
+    ],
+)
+def test_html_that_chromium_does_not_draw_has_a_cause(
+    script: str,
+    cause: str,
+    words: str,
+    chromium: Callable[[str], None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    chromium(script)
+    monkeypatch.setattr(html, "_SECONDS", 1)
+    (tmp_path / "a.html").write_text("hello")
+    [(number, page)] = renderer_of("html", settings()).pages(tmp_path / "a.html", [0])
+    assert isinstance(page, PageError)
+    assert (number, page.cause) == (0, cause)
+    assert words in str(page)
 
 
 @pytest.mark.skipif(html.find_program() is None, reason="no Chromium is installed")
