@@ -8,6 +8,7 @@ from PIL import Image
 from mmret.commands.search import kind_of, main
 from mmret.errors import InputError, InputWarning
 from tests.backbones.tiny_models import VISION, write_model
+from tests.backbones.tiny_pages import FAMILIES
 from tests.pages.pdf_files import make_pdf, write_failing
 
 NAMES = ["0.png", "1.png", "2.png", "more/3.png"]
@@ -119,6 +120,20 @@ def test_pages_are_coloured_where_they_answered(docs: Path, tmp_path: Path) -> N
     plain, explained = ((tmp_path / name / "gallery.html").read_text() for name in ("plain", "explained"))
     assert plain != explained
     assert plain.count("data:image/jpeg") == explained.count("data:image/jpeg") == 4
+
+
+def test_pages_that_cannot_be_coloured_are_shown_as_they_are(
+    docs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The backbone takes a blank page, and refuses one that words find."""
+    qwen = f"vlm:{FAMILIES['qwen2_vl'](tmp_path / 'qwen')}"
+    (docs / "strip.pdf").write_bytes(make_pdf(["a strip"], boxes={0: (0, 0, 90000, 150)}))
+    words = [str(docs), "strip", "--backbone", qwen, "--hybrid", "--workers", "0", "--longest-side", "300"]
+    assert main([*words, "--explain", "--out", str(tmp_path / "out")]) == 1
+    assert "the pages are not coloured: an image of 300 × 1 pixels is too long" in capsys.readouterr().err
+    assert "strip.pdf  page 1 (#0)" in (tmp_path / "out" / "gallery.html").read_text()
+    [failure] = map(json.loads, (tmp_path / "out" / "failures.jsonl").read_text().splitlines())
+    assert failure["file"] == "strip.pdf"
 
 
 def test_words_alone_load_no_model_and_failures_are_the_exit_status(
