@@ -171,6 +171,25 @@ def test_one_document_or_one_folder_s_kind_may_be_named(
     assert capsys.readouterr().out.split()[2] == "scan.png"
 
 
+@pytest.mark.parametrize("kind", ["photos", "documents"])
+def test_a_search_does_not_find_what_the_last_one_wrote(
+    kind: str, photos: Path, docs: Path, backbone: str, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    root = photos if kind == "photos" else docs
+    monkeypatch.chdir(root)
+    found = []
+    for out in ([], [], ["--out", "."]):
+        assert main([".", "billing", "--backbone", backbone, *out]) == 0
+        printed = capsys.readouterr()
+        found.append({line.split(maxsplit=2)[2] for line in printed.out.splitlines()})
+        assert kind_of(root) == kind
+    assert (root / "runs/search/gallery.html").is_file() and (root / "gallery.html").is_file()
+    assert found[0] == found[1] == found[2]
+    assert len(found[0]) == 4
+    assert "(nothing new)" in printed.err
+
+
 def test_the_kind_is_told_by_what_is_there(photos: Path, docs: Path, tmp_path: Path) -> None:
     assert kind_of(photos) == "photos"
     assert kind_of(docs) == kind_of(docs / "handbook.pdf") == "documents"
