@@ -25,7 +25,9 @@ class TextPairScorer:
     texts: Mapping[str, str]
 
     @classmethod
-    def load(cls, name: str, queries: Mapping[str, str], texts: Mapping[str, str]) -> Self:
+    def load(
+        cls, name: str, queries: Mapping[str, str], texts: Mapping[str, str], revision: str | None = None
+    ) -> Self:
         """With the model of a folder or of the hub, whose own code is never run; raises `InputError`."""
         try:
             from sentence_transformers import CrossEncoder
@@ -34,7 +36,7 @@ class TextPairScorer:
                 "A cross-encoder needs sentence-transformers: pip install 'mmret[dense]'."
             ) from None
         try:
-            return cls(CrossEncoder(name, trust_remote_code=False), queries, texts)
+            return cls(CrossEncoder(name, revision=revision, trust_remote_code=False), queries, texts)
         except (OSError, ValueError) as error:
             raise InputError(
                 f"The cross-encoder {name} cannot be loaded ({str(error).splitlines()[0]})."

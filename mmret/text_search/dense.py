@@ -16,6 +16,7 @@ from mmret.retrieval.index import Index
 from mmret.retrieval.run import Run
 from mmret.retrieval.search import search
 from mmret.retrieval.store import EmbeddingStore
+from mmret.text_search.weights import weights_digest
 
 Vectors = NDArray[np.float32]
 
@@ -112,15 +113,7 @@ class TextEncoder:
 
     def _weights(self) -> str:
         folder = Path(self.settings.model)
-        if not folder.is_dir():
-            return self.settings.revision or "default"
-        digest = hashlib.sha256()
-        for path in sorted(
-            path for path in folder.rglob("*") if path.suffix in (".safetensors", ".bin", ".json")
-        ):
-            with path.open("rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
-        return digest.hexdigest()
+        return weights_digest(folder) if folder.is_dir() else self.settings.revision or "default"
 
     def _prompt(self, given: str | None, *names: str) -> str:
         known = getattr(self.model, "prompts", None) or {}
