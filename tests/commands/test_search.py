@@ -111,6 +111,12 @@ def test_pages_are_printed_with_their_numbers_and_shown(
     assert (tmp_path / "out" / "failures.jsonl").read_text() == ""
 
 
+@pytest.mark.parametrize("how", [[], ["--hybrid"], ["--hybrid-weighted"], ["--words-only"]])
+def test_less_than_one_page_is_refused(how: list[str], docs: Path, backbone: str) -> None:
+    with pytest.raises(InputError, match="k is a whole number from 1 up, not -1"):
+        main([str(docs), "billing", "--backbone", backbone, "--longest-side", "64", *how, "-k", "-1"])
+
+
 def test_pages_are_coloured_where_they_answered(docs: Path, tmp_path: Path) -> None:
     vision = {**VISION, "patch_size": 8, "pool_type": "avg"}
     backbone = str(write_model("clip", tmp_path / "averaging", vision=vision))
