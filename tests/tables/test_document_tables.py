@@ -133,3 +133,12 @@ def test_with_data_alone_every_row_lacks_a_text_layer_or_weights(
     assert [reason for reason in reasons if not reason.startswith(wanted)] == []
     for row in (row for row in table.spec.rows if not row.average_of):
         assert set(row.metrics) <= set(RELEASES[row.benchmark].metrics), row.name
+
+
+def test_tables_of_pdfs_join_words_and_looks_in_the_same_ways() -> None:
+    ways = [
+        [row.method for row in spec(name).rows if any("dse-outlines" in part for part in row.parts)]
+        for name in ("documents", "manuals")
+    ]
+    assert ways[0] == ways[1]
+    assert {str(method.get("fuse", "rrf")) for method in ways[0]} == {"rrf", "weighted"}
