@@ -13,9 +13,8 @@ from typing import Final, Literal
 
 from mmret.backbones import load_backbone
 from mmret.backbones.base import Backbone
-from mmret.backbones.nearest import nearest
 from mmret.embedding import embed_queries
-from mmret.errors import InputError
+from mmret.errors import InputError, nearest
 from mmret.folder_vectors import FolderChanges, folder_place, open_folder_store, update_store
 from mmret.page_search_result import PageSearchResult
 from mmret.page_words import PageWords

@@ -9,6 +9,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from mmret.data.cores import usable_cores
 from mmret.errors import InputError
 from mmret.pages.documents import page_id, split_page_id
 from mmret.pages.failures import Failure, write_failures
@@ -16,7 +17,7 @@ from mmret.pages.ledger import Ledger
 from mmret.pages.processing import Outcome
 from mmret.pages.sources import RenderedPages
 from mmret.pages.text import failures_path
-from mmret.pages.work import Crashed, default_workers, run_tasks
+from mmret.pages.work import Crashed, run_tasks
 
 OCR = "ocr.jsonl"
 _CHUNK = 4
@@ -82,7 +83,7 @@ def recognise_text(
         todo = [id for id in pages.ids if not ledger.holds(id, pages.stamp(id), made_by)]
         kept = len(pages.ids) - len(todo)
         chunks = [tuple(todo[start : start + _CHUNK]) for start in range(0, len(todo), _CHUNK)]
-        crew = default_workers() if workers is None else workers
+        crew = usable_cores() if workers is None else workers
         work = partial(_read_chunk, pages, settings)
         with tqdm(total=len(pages.ids), initial=kept, desc="OCR", unit="page", disable=None) as bar:
             for chunk, texts in run_tasks(work, chunks, crew, _singly):
