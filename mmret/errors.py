@@ -26,6 +26,13 @@ class InputWarning(UserWarning):
     """
 
 
+def missing_extra(what: str, package: str, extra: str) -> InputError:
+    """The error of something (a noun, with its article) that needs a package of an extra of `setup.cfg`."""
+    return InputError(
+        f"{what} needs {package}: run `pip install -e '.[{extra}]'` in the clone of this project."
+    )
+
+
 _FEW: Final = 10  # names that a message can list
 
 

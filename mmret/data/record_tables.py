@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from mmret.data import records
-from mmret.errors import InputError
+from mmret.errors import InputError, missing_extra
 
 SUFFIXES: Final = (".parquet", ".arrow", ".jsonl", ".csv", ".tsv")
 """The kinds of files, preferred first."""
@@ -122,7 +122,7 @@ def _open(path: Path) -> Part:
     try:
         return kinds[path.suffix](path)
     except ImportError:
-        raise InputError(f"{path} needs pyarrow: pip install 'mmret[hub]'.") from None
+        raise missing_extra(str(path), "pyarrow", "hub") from None
     except (ValueError, OSError) as error:  # pyarrow's own errors are both
         if isinstance(error, InputError):
             raise

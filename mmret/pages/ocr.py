@@ -10,7 +10,7 @@ from typing import Any
 from tqdm import tqdm
 
 from mmret.data.cores import usable_cores
-from mmret.errors import InputError
+from mmret.errors import InputError, missing_extra
 from mmret.pages.documents import page_id, split_page_id
 from mmret.pages.failures import Failure, write_failures
 from mmret.pages.ledger import Ledger
@@ -46,7 +46,7 @@ def tesseract_fingerprint(settings: OcrSettings) -> str:
         version = pytesseract.get_tesseract_version()
         known = set(pytesseract.get_languages())
     except ImportError:
-        raise InputError("OCR needs pytesseract: pip install 'mmret[ocr]'.") from None
+        raise missing_extra("OCR", "pytesseract", "ocr") from None
     except OSError as error:  # TesseractNotFoundError is one
         raise InputError("OCR needs the program tesseract (Debian: tesseract-ocr).") from error
     missing = set(settings.languages.split("+")) - known

@@ -7,7 +7,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from mmret.errors import InputError
+from mmret.errors import InputError, missing_extra
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,9 +32,7 @@ class TextPairScorer:
         try:
             from sentence_transformers import CrossEncoder
         except ImportError:
-            raise InputError(
-                "A cross-encoder needs sentence-transformers: pip install 'mmret[dense]'."
-            ) from None
+            raise missing_extra("A cross-encoder", "sentence-transformers", "dense") from None
         try:
             return cls(CrossEncoder(name, revision=revision, trust_remote_code=False), queries, texts)
         except (OSError, ValueError) as error:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from mmret.errors import InputError
+from mmret.errors import InputError, missing_extra
 from mmret.retrieval.index import Index
 from mmret.retrieval.run import Run
 from mmret.retrieval.search import search
@@ -52,7 +52,7 @@ class DenseText:
         try:
             from sentence_transformers import SentenceTransformer
         except ImportError:
-            raise InputError("Dense text needs sentence-transformers: pip install 'mmret[dense]'.") from None
+            raise missing_extra("A text encoder", "sentence-transformers", "dense") from None
         try:
             model = SentenceTransformer(
                 self.model, revision=self.revision, device=device, trust_remote_code=False
