@@ -13,9 +13,8 @@ from typing import Final, Literal
 
 from mmret.backbones import load_backbone
 from mmret.backbones.base import Backbone
-from mmret.backbones.nearest import nearest
 from mmret.embedding import embed_queries
-from mmret.errors import InputError
+from mmret.errors import InputError, nearest
 from mmret.folder_vectors import FolderChanges, folder_place, open_folder_store, update_store
 from mmret.page_search_result import PageSearchResult
 from mmret.page_words import PageWords
@@ -30,6 +29,7 @@ from mmret.retrieval.multi_vectors import MultiVectors
 from mmret.retrieval.run import Run
 from mmret.retrieval.search import search
 from mmret.retrieval.store import EmbeddingStore
+from mmret.similarity_maps import require_map
 
 DEFAULT_BACKBONE: Final = "miniature-pages"
 """The page encoder that ships with the package; it knows generated pages only."""
@@ -194,6 +194,7 @@ def open_documents(
     device: str = "auto",
     workers: int | None = 0,
     progress: bool = True,
+    explain: bool = False,
 ) -> SearchableDocuments:
     """Draw and embed the pages of a folder of documents, or what is new in it, and make them searchable.
 
@@ -213,6 +214,7 @@ def open_documents(
         device: "cpu", "cuda", or "auto" for a GPU when there is one.
         workers: Processes that read the text layer; None is one a core.
         progress: Show a progress bar.
+        explain: Refuse a backbone that cannot `PageSearchResult.explain`, before it embeds a page.
 
     Raises:
         InputError: No such folder, no page in it that can be drawn, an unknown backbone, or one without texts.
@@ -224,6 +226,8 @@ def open_documents(
         raise InputError(
             f"{backbone} encodes images only; questions need a backbone that reads text as well."
         )
+    if model is not None and explain:
+        require_map(model)
     return SearchableDocuments(
         root,
         model,

@@ -13,7 +13,7 @@ from mmret.composition import PDV, ComposedFeatures
 from mmret.composition.grid import knobs, weights
 from mmret.display import Gallery, make_example
 from mmret.encoded_benchmark import EncodedBenchmark
-from mmret.errors import InputError
+from mmret.errors import InputError, missing_extra
 from mmret.figures import DrawnMap, HeatMap, Picture, prepare_heat_map
 from mmret.tables.formats import html
 from mmret.tables.grids import Column, Entry, Grid
@@ -226,7 +226,7 @@ def panel(explorer: Explorer, heat_map: DrawnMap, query_ids: Sequence[str], dept
     try:
         import ipywidgets as widgets
     except ImportError:
-        raise InputError("The sliders need ipywidgets: install mmret[notebooks].") from None
+        raise missing_extra("The panel of sliders", "ipywidgets", "notebooks") from None
     knob = {
         name: widgets.FloatSlider(1.0, min=low, max=high, step=step, description=name)
         for name, (low, high, step) in SLIDERS.items()

@@ -55,9 +55,17 @@ class MtebEncoder:
     Args:
         backbone: Gives one vector an input.
         name: "organisation/model", under which MTEB keeps results; by default mmret and the backbone's name.
+
+    Raises:
+        InputError: The backbone gives several vectors an input.
     """
 
     def __init__(self, backbone: Backbone, name: str | None = None) -> None:
+        if backbone.spec.multi_vector:
+            raise InputError(
+                f"{backbone.spec.name} gives several vectors an input, and MTEB's tasks take one here: choose another "
+                "pooling or preprocessing, or evaluate it by a table of this package."
+            )
         self.backbone = backbone
         self.name = name or f"mmret/{backbone.spec.name.strip('/').replace('/', '--')}"
 

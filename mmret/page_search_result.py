@@ -1,10 +1,10 @@
 """The pages that a search found: by file and number, as a gallery, and with the parts that answered."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from mmret.backbones.base import Backbone
 from mmret.data.images import ImageSource
@@ -66,9 +66,14 @@ class PageSearchResult(SearchResult):
         return similarity_map(self._encoder, self.text, self.images.read(self.hits[rank - 1][0]))
 
     @property
+    def gallery(self) -> Gallery:
+        """The question and its pages; a page that cannot be drawn is a sheet that says so."""
+        return self._gallery_of(_Sheets(self.images))
+
+    @property
     def explained(self) -> Gallery:
         """The gallery with every page covered where it answered; raises `InputError` as `explain`."""
-        return replace(self, images=_Explained(self.images, self._encoder, self.text)).gallery
+        return self._gallery_of(_Sheets(self.images, self._encoder, self.text))
 
     @property
     def _encoder(self) -> Backbone:
@@ -78,19 +83,33 @@ class PageSearchResult(SearchResult):
 
 
 @dataclass(frozen=True)
-class _Explained:
-    """Pages with a cover over the parts that answer a question; an `ImageSource`."""
+class _Sheets:
+    """Pages as a gallery shows them, with a backbone covered where they answer a question; an `ImageSource`.
+
+    Words find pages that cannot be drawn, too.
+    """
 
     images: ImageSource
-    backbone: Backbone
-    text: str
+    backbone: Backbone | None = None
+    text: str = ""
 
     @property
     def ids(self) -> Sequence[str]:
         return self.images.ids
 
     def read(self, id: str) -> Image.Image:
-        return similarity_map(self.backbone, self.text, self.images.read(id)).overlay()
+        try:
+            page = self.images.read(id)
+        except InputError:
+            return _undrawn_sheet()
+        return page if self.backbone is None else similarity_map(self.backbone, self.text, page).overlay()
 
     def stamp(self, id: str) -> str:
         return self.images.stamp(id)
+
+
+def _undrawn_sheet() -> Image.Image:
+    sheet = Image.new("RGB", (3 * PAGE_SIDE // 4, PAGE_SIDE), "lightgrey")
+    middle = sheet.width // 2, sheet.height // 2
+    ImageDraw.Draw(sheet).text(middle, "cannot be drawn", "black", anchor="mm", font_size=24)
+    return sheet

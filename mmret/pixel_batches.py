@@ -1,6 +1,5 @@
 """Images read and brought to their size, batch by batch, ahead of the model."""
 
-import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -11,6 +10,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from mmret.backbones.base import Backbone
 from mmret.backbones.preprocess import ImageTransform, Pixels
+from mmret.data.cores import usable_cores
 from mmret.data.images import ImageSource
 from mmret.errors import InputError
 
@@ -70,7 +70,7 @@ def pixel_batches(
     gpu = backbone.device.type == "cuda"
     processes = _default_workers(len(ids), gpu) if workers is None else workers
     return DataLoader(
-        _Pixels(images, ids, backbone.transform, threads=1 if processes else min(_cores(), 16)),
+        _Pixels(images, ids, backbone.transform, threads=1 if processes else min(usable_cores(), 16)),
         batch_size=batch_size or backbone.images_at_once,
         num_workers=processes,
         prefetch_factor=4 if processes else None,
@@ -85,8 +85,4 @@ def _default_workers(count: int, gpu: bool) -> int:
     A model on the CPU needs all cores itself, and processes beside it would displace its threads, so there
     reading and encoding take turns. (Reasoned, not measured; `bench/encode.py` compares the two.)
     """
-    return min(_cores(), 16) if gpu and count > _FEW_IMAGES else 0
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(usable_cores(), 16) if gpu and count > _FEW_IMAGES else 0

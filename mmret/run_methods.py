@@ -5,10 +5,12 @@ bm25          `text` (a file of `mmret pages text` or `ocr`, or a name among the
               its own texts), `k1`, `b`, `method`, and the analyser's `stop_words` and `stemmer`
 dense-text    `model`, `revision`, `text`, `query_prompt`, `document_prompt`, `batch_size`
 hybrid        `of` (rows above), `fuse` (rrf, weighted), `weights`, `constant` (of rrf, 60)
-rerank        `of` (one row above), `top` (20), and either `model` (a cross-encoder of sentence-transformers) with
-              `text`, or `scorer: package.module:name`, called with the benchmark, which gives a `Scorer`
+rerank        `of` (one row above), `top` (20; no metric looks deeper), and either `model` (a cross-encoder of
+              sentence-transformers) with `revision` and `text`, or `scorer: package.module:name`, called with the
+              benchmark, which gives a `Scorer`
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -21,6 +23,7 @@ from mmret.judging import run_depth
 from mmret.name_lookup import name_lookup
 from mmret.retrieval.fusion import RANK_CONSTANT, fuse_ranks, fuse_scores
 from mmret.retrieval.index import Index
+from mmret.retrieval.metrics import metric
 from mmret.retrieval.rerank import Scorer, rerank
 from mmret.retrieval.run import Run
 from mmret.retrieval.store import EmbeddingStore
@@ -34,23 +37,61 @@ Options = Mapping[str, Any]
 
 _ANALYSER: Final = ("stop_words", "stemmer")
 _BM25: Final = ("k1", "b", "method")
+_TOP: Final = 20
 _DENSE: Final = ("model", "revision", "query_prompt", "document_prompt", "batch_size")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
+
+
+def _is_count(value: object) -> bool:
+    return _is_number(value) and isinstance(value, int) and value >= 1
+
+
+_NUMBER: Final = ("a number of 0 or more", _is_number)
+_COUNT: Final = ("a whole number of 1 or more", _is_count)
+_TEXT: Final = ("a text", lambda value: isinstance(value, str))
+_KINDS: Final[Mapping[str, tuple[str, Callable[[Any], bool]]]] = {
+    "k1": _NUMBER,
+    "b": ("a number from 0 to 1", lambda value: _is_number(value) and value <= 1),
+    "constant": _NUMBER,
+    "weights": (
+        "a list of numbers of 0 or more",
+        lambda value: isinstance(value, list) and all(map(_is_number, value)),
+    ),
+    "top": _COUNT,
+    "batch_size": _COUNT,
+    "fuse": ("rrf or weighted", lambda value: value in ("rrf", "weighted")),
+    "of": ("a list of rows", lambda value: isinstance(value, list)),
+}
+"""What an option must be, and how that is told; a text where nothing stands here."""
 
 
 def run_method(request: CellRequest, benchmark: Benchmark) -> Run:
     """The run of a cell whose method is one of `RUN_METHODS`.
 
     Raises:
-        InputError: Unknown or missing options; texts, models or other rows' runs that are not there.
+        InputError: Options that are unknown, missing or of another kind; texts, models or other rows' runs that are
+            not there.
     """
-    name = str(request.method["name"])
-    make, known = RUN_METHODS[name]
-    unknown = sorted(set(request.method) - {"name", *known})
+    make, known = RUN_METHODS[str(request.method["name"])]
+    _check_options(request, known)
+    return make(request, benchmark)
+
+
+def _check_options(request: CellRequest, known: Sequence[str]) -> None:
+    """Refuse an option that the method does not have, or that is of another kind; see `run_method`."""
+    given = {option: value for option, value in request.method.items() if option != "name"}
+    unknown = sorted(set(given) - set(known))
     if unknown:
         raise InputError(
-            f"The method {name} has no option {unknown[0]!r}; it has {', '.join(known) or 'none'}."
+            f"The method {request.method['name']} has no option {unknown[0]!r}; it has {', '.join(known) or 'none'}."
         )
-    return make(request, benchmark)
+    for option, value in given.items():
+        wanted, fits = _KINDS.get(option, _TEXT)
+        if not fits(value):
+            raise InputError(f"Row {request.row}: {option} is {value!r}, where {wanted} is needed.")
 
 
 def gallery_texts(options: Options, benchmark: Benchmark) -> TextSource:
@@ -102,19 +143,25 @@ def _dense(request: CellRequest, benchmark: Benchmark) -> Run:
 
 def _hybrid(request: CellRequest, benchmark: Benchmark) -> Run:
     options, depth = request.method, run_depth(benchmark)
-    runs, weights, how = _part_runs(request), options.get("weights"), options.get("fuse", "rrf")
-    if how == "rrf":
+    runs, weights = _part_runs(request), options.get("weights")
+    if options.get("fuse", "rrf") == "rrf":
         return fuse_ranks(runs, depth, weights=weights, constant=options.get("constant", RANK_CONSTANT))
-    if how == "weighted":
-        return fuse_scores(runs, depth, weights=weights)
-    raise InputError(f"Row {request.row}: fuse is {how!r}, not rrf or weighted.")
+    if "constant" in options:
+        raise InputError(f"Row {request.row}: constant is of reciprocal ranks (rrf), and fuse is weighted.")
+    return fuse_scores(runs, depth, weights=weights)
 
 
 def _rerank(request: CellRequest, benchmark: Benchmark) -> Run:
     runs = _part_runs(request)
     if len(runs) != 1:
         raise InputError(f"Row {request.row} re-ranks one row, not {len(runs)}.")
-    return rerank(runs[0], _scorer(request.method, benchmark, runs[0]), request.method.get("top", 20))
+    top, deepest = request.method.get("top", _TOP), max(map(metric, request.metrics), key=lambda each: each.k)
+    if top < deepest.k:
+        raise InputError(
+            f"Row {request.row} ranks the first {top} documents again, and {deepest} looks at {deepest.k}: "
+            f"give top {deepest.k} or more."
+        )
+    return rerank(runs[0], _scorer(request.method, benchmark, runs[0]), top)
 
 
 def _scorer(options: Options, benchmark: Benchmark, run: Run) -> Scorer:
@@ -122,10 +169,12 @@ def _scorer(options: Options, benchmark: Benchmark, run: Run) -> Scorer:
         raise InputError(
             "The method rerank needs a model (a cross-encoder) or a scorer (package.module:name)."
         )
+    if "scorer" in options and {"text", "revision"} & set(options):
+        raise InputError("The method rerank takes text and revision for a model; a scorer has its own.")
     if "model" in options:
         ranked = {run.document_ids[place] for place in run.indices[run.indices >= 0]}
         texts = dict(gallery_texts(options, benchmark).read(ranked))
-        return TextPairScorer.load(options["model"], asked_texts(benchmark), texts)
+        return TextPairScorer.load(options["model"], asked_texts(benchmark), texts, options.get("revision"))
     module, _, name = str(options["scorer"]).partition(":")
     try:
         return cast(Scorer, getattr(import_module(module), name)(benchmark))
@@ -156,6 +205,6 @@ RUN_METHODS: Final[Mapping[str, tuple[Callable[[CellRequest, Benchmark], Run], t
     "bm25": (_bm25, ("text", *_BM25, *_ANALYSER)),
     "dense-text": (_dense, ("text", *_DENSE)),
     "hybrid": (_hybrid, ("of", "fuse", "weights", "constant")),
-    "rerank": (_rerank, ("of", "top", "model", "text", "scorer")),
+    "rerank": (_rerank, ("of", "top", "model", "revision", "text", "scorer")),
 }
 """Method → what makes its run, and its options."""

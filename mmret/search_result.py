@@ -36,8 +36,11 @@ class SearchResult:
     @property
     def gallery(self) -> Gallery:
         """The query and its images, for a notebook or a page (`.save`)."""
+        return self._gallery_of(self.images)
+
+    def _gallery_of(self, images: ImageSource) -> Gallery:
         example = make_example(
-            self.images,
+            images,
             {"best first": self.hits},
             query_id="",
             text=self.text,

@@ -8,8 +8,11 @@ mean of what its patches bring, v = mean_p v_p, so that its cosine similarity wi
 
     q·v / (|q| |v|) = mean_p [ q·v_p / (|q| |v|) ]           values[p] = q·v_p / (|q| |v|)
 
-Where a tower does not divide so (a class token), values are the cosines of the patches' own vectors with the query:
-the usual approximation, of which nothing says that it adds up to the score.
+A vision-language model's mean is also of tokens that lie nowhere on the page (the prompt's): `elsewhere` is what they
+bring, and the mean of the values and `elsewhere` add up to the score.
+
+Where a vector does not divide so (a class token, a language model's last token), values are the cosines of the
+patches' own vectors with the query: the usual approximation, of which nothing says that it adds up to the score.
 
 Several vectors a page (ColPali and its kin): values[p] = Σ_i q_i·v_p, the similarities of a patch with all tokens of
 the query; `by_token` has them one by one. MaxSim counts of each token i only its best place: `chosen` is what it
@@ -36,6 +39,7 @@ _WARM: Final = (255, 96, 0)
 _STRONGEST: Final = 0.55  # of the colour's cover: the words below stay readable
 _FLAT: Final = 1e-30  # a map that is the same everywhere covers nothing
 _SHOWN: Final = 900  # pixels of the longer side in a notebook
+_BLANK: Final = (448, 448)  # pixels that every model takes as they are: multiples of 14, 16, 28 and 32
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -47,10 +51,10 @@ class SimilarityMap:
         values: float32 [h, w], from the top left; see this module's head.
         region: What `values` lie over, in pixels of the page; it may reach beyond it, or be a part of it.
         score: The page's score: cosine similarity, or MaxSim.
-        exact: Whether the score is what the map says: the mean of `values`, or the sum of `chosen` and `elsewhere`.
+        exact: Whether the score is what the map says: the mean of `values`, or the sum of `chosen`, plus `elsewhere`.
         by_token: float32 [T, h, w], a map for each token of the query, where each has a vector; None else.
         chosen: float32 [h, w], what MaxSim counted at each place; None where there is one vector a page.
-        elsewhere: What MaxSim counted at tokens that lie nowhere on the page.
+        elsewhere: The part of the score that comes from tokens that lie nowhere on the page; 0 where it is not known.
         tokens: The T tokens of the query, as people read them.
     """
 
@@ -91,13 +95,22 @@ def similarity_map(backbone: Backbone, text: str, page: Image.Image) -> Similari
         InputError: the backbone does not say which part of a page a vector comes from; a page that it cannot take.
     """
     page = page.convert("RGB")
-    with torch.no_grad():
-        patches = backbone.encode_patches(backbone.transform.pixels(page))
+    patches = _patches(backbone, page)
     query = embed_queries(backbone, [text])
     region = backbone.transform.region(*page.size)
     if isinstance(query, MultiVectors):
         return _of_tokens(patches, query.vectors, page, region, tuple(backbone.query_tokens(text)))
     return _of_vector(patches, query[0], page, region)
+
+
+def require_map(backbone: Backbone) -> None:
+    """Raise `InputError` if a backbone does not say which part of a page answers; found out on one blank page."""
+    _patches(backbone, Image.new("RGB", _BLANK, "white"))
+
+
+def _patches(backbone: Backbone, page: Image.Image) -> PatchFeatures:
+    with torch.no_grad():
+        return backbone.encode_patches(backbone.transform.pixels(page))
 
 
 def _of_vector(patches: PatchFeatures, query: Floats, page: Image.Image, region: Box) -> SimilarityMap:
@@ -106,7 +119,9 @@ def _of_vector(patches: PatchFeatures, query: Floats, page: Image.Image, region:
     length = float(np.linalg.norm(whole))
     values: Floats = vectors @ direction
     values = values / length if patches.exact else values / np.sqrt(np.square(vectors).sum(axis=-1))
-    return SimilarityMap(page, values, region, float(whole @ direction) / length, patches.exact)
+    elsewhere = 0.0 if patches.elsewhere is None else float(_array(patches.elsewhere) @ direction) / length
+    score = float(whole @ direction) / length
+    return SimilarityMap(page, values, region, score, patches.exact, elsewhere=elsewhere)
 
 
 def _of_tokens(

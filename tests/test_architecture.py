@@ -79,7 +79,7 @@ DIRECTIONS["experiment"] = {
 }
 DIRECTIONS["experiment"] |= DIRECTIONS["pdv_choice"]
 DIRECTIONS["cell_training"] = {"errors", "backbones", "composition", "tables.cells"}
-DIRECTIONS["experiment"] |= {"cell_training", "pages"}
+DIRECTIONS["experiment"] |= {"cell_training", "pages", "text_search"}
 DIRECTIONS["methods"] = {"experiment", "hard_negatives", *DIRECTIONS["experiment"]}
 DIRECTIONS["page_probes"] = {"embedding", *DIRECTIONS["embedding"]}
 DIRECTIONS["folder_vectors"] = DIRECTIONS["similarity_maps"] = {"embedding", *DIRECTIONS["embedding"]}

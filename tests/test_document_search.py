@@ -276,3 +276,24 @@ def test_a_result_says_which_part_of_a_page_answered(docs: Path, late: str, tmp_
         looks.explain(8)
     with pytest.raises(InputError, match="Words alone found these pages"):
         opened(docs, averaging).search("balance billing", words_only=True).explain()
+
+
+def test_what_does_not_say_which_part_answered_is_told_before_a_page_is_embedded(
+    docs: Path, tmp_path: Path
+) -> None:
+    silent = str(write_model("coca", tmp_path / "coca"))
+    with pytest.raises(InputError, match="CoCa"):
+        open_documents(docs, silent, settings=SETTINGS, progress=False, explain=True)
+    assert not (docs / ".mmret").exists()
+    assert len(opened(docs, silent).search("balance").hits) == 7
+
+
+def test_a_page_that_words_find_and_nothing_draws_is_a_sheet_that_says_so(docs: Path) -> None:
+    (docs / "wide.pdf").write_bytes(make_pdf(["a lonely word"], boxes={0: (0, 0, 14000, 14000)}))
+    settings = RenderSettings(max_pixels=1_000_000, sizing=Sizing(dpi=20))
+    found = open_documents(docs, None, settings=settings, progress=False).search("lonely plan")
+    assert sorted(ranking(found.hits))[-1] == "wide.pdf#0"
+    pictures = {hit.id: hit.picture for hit in found.gallery.examples[0].rankings[0].hits}
+    assert len(set(pictures.values())) == len(pictures) == 3
+    with pytest.raises(InputError, match="pixels at 20 dpi"):
+        found.images.read("wide.pdf#0")

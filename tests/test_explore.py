@@ -7,11 +7,12 @@ from PIL import Image
 
 from mmret.composition import PDV, ComposedFeatures
 from mmret.composition.features import l2_normalise
+from mmret.corridor import query_vectors, rank_queries
 from mmret.data.benchmark import Benchmark, Query
 from mmret.data.images import FolderImages
 from mmret.data.protocol import Protocol
+from mmret.encoded_benchmark import EncodedBenchmark
 from mmret.errors import InputError
-from mmret.experiment import EncodedBenchmark, query_vectors, rank_queries
 from mmret.explore import BASE, SLIDERS, Explorer, panel, show_differences
 
 SETTINGS = [BASE, PDV(1.4, 0.5, 0.3), PDV(0.8, "auto", 0.6), PDV(1, 1, 0)]

@@ -130,6 +130,13 @@ def test_what_mteb_asks_of_an_encoder_is_there(encoder: MtebEncoder) -> None:
     assert MtebEncoder(encoder.backbone).name.count("/") == 1
 
 
+def test_several_vectors_an_input_are_refused_before_a_task_begins(tmp_path: Path) -> None:
+    folder = write_backbone(tmp_path / "clip")
+    with pytest.raises(InputError, match="gives several vectors an input, and MTEB's tasks take one here"):
+        MtebEncoder.load(str(folder), preprocess="crops-2x1-each")
+    assert MtebEncoder.load(str(folder), preprocess="crops-2x1").name.startswith("mmret/")
+
+
 def test_texts_images_and_both(encoder: MtebEncoder) -> None:
     from PIL import Image
 

@@ -1,7 +1,9 @@
 """Every notebook runs from top to bottom, and none carries outputs."""
 
+import ast
 import re
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,24 @@ def test_no_outputs_are_committed(path: Path) -> None:
     cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
     assert cells
     assert not [cell.source for cell in cells if cell.outputs or cell.execution_count]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_names_are_imported_from_where_they_are_defined(path: Path) -> None:
+    cells = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    imported = [
+        (import_module(node.module), alias.name)
+        for node in ast.walk(ast.parse("\n".join(cells)))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("mmret.")
+        for alias in node.names
+    ]
+    assert imported
+    lent = [
+        f"{module.__name__}.{name}"
+        for module, name in imported
+        if not hasattr(module, "__path__") and getattr(module, name).__module__ != module.__name__
+    ]
+    assert lent == []
 
 
 def pages(outputs: list[Any]) -> list[str]:

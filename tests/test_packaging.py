@@ -1,9 +1,12 @@
 """What an installation brings: one FAISS, safe versions, the weights; and the commands around it."""
 
+import ast
 import configparser
 import os
 import re
 import subprocess
+import sys
+from collections.abc import Callable
 from importlib.metadata import entry_points
 from itertools import product
 from pathlib import Path
@@ -14,6 +17,13 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 import mmret
+from mmret.data.beir import hub_tables
+from mmret.errors import InputError
+from mmret.inversion.generate import PhraseWriter
+from mmret.pages.ocr import OcrSettings, tesseract_fingerprint
+from mmret.text_search.bm25 import BM25
+from mmret.text_search.cross_encoder import TextPairScorer
+from mmret.text_search.dense import DenseText
 
 ROOT = Path(__file__).parents[1]
 EXTRAS = ("vlm", "ocr", "notebooks", "dev")
@@ -45,6 +55,44 @@ def pins() -> dict[str, Version]:
 
 def canonical(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def test_what_an_extra_brings_is_asked_for_by_the_command_that_installs_it(
+    setup: configparser.ConfigParser,
+) -> None:
+    sources = {path: path.read_text(encoding="utf-8") for path in (ROOT / "mmret").rglob("*.py")}
+    called = [
+        [each.value for each in node.args[1:] if isinstance(each, ast.Constant)]
+        for text in sources.values()
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "missing_extra"
+    ]
+    assert len(called) >= 12
+    for package, extra in called:
+        brought = {canonical(each.name) for each in requirements(setup["options.extras_require"][extra])}
+        assert package in brought, f"{extra} brings no {package}"
+    # The package is on no index.
+    documents = {path: path.read_text(encoding="utf-8") for path in (ROOT / "docs").glob("*.md")}
+    assert [path for path, text in {**sources, **documents}.items() if "mmret[" in text] == []
+
+
+@pytest.mark.parametrize(
+    ("module", "ask", "extra"),
+    [
+        ("bm25s", lambda: BM25().index([("a", "b")]), "text"),
+        ("sentence_transformers", lambda: DenseText("x").load(), "dense"),
+        ("sentence_transformers", lambda: TextPairScorer.load("x", {}, {}), "dense"),
+        ("pytesseract", lambda: tesseract_fingerprint(OcrSettings()), "ocr"),
+        ("transformers", lambda: PhraseWriter("x"), "vlm"),
+        ("datasets", lambda: hub_tables("us/pages")("corpus", "test"), "hub"),
+    ],
+)
+def test_a_package_that_is_not_there_is_named_with_its_command(
+    module: str, ask: Callable[[], object], extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(InputError, match=rf"needs \S+: run `pip install -e '\.\[{extra}\]'` in the clone"):
+        ask()
 
 
 PLATFORMS = list(product(["linux", "darwin", "win32"], ["x86_64", "aarch64", "arm64", "AMD64"]))

@@ -1,12 +1,15 @@
 """Methods without an image encoder, as rows of tables, beside one with an image encoder."""
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
+from safetensors.torch import load_file, save_file
 
 from mmret.data import load_benchmark
 from mmret.data.benchmark import Benchmark
@@ -192,6 +195,10 @@ def test_text_encoders_share_a_store_and_cross_encoders_rerank(root: Path, tmp_p
     assert np.isfinite(list(table.records["cross", 0].means.values())).all()
 
 
+def hybrid(**options: Any) -> dict[str, Any]:
+    return {"name": "hybrid", "of": ["clip", "clip"], **options}
+
+
 @pytest.mark.parametrize(
     ("method", "reason"),
     [
@@ -202,12 +209,67 @@ def test_text_encoders_share_a_store_and_cross_encoders_rerank(root: Path, tmp_p
         ("hybrid", "needs the rows that it is of"),
         ({"name": "rerank", "of": ["clip"]}, "needs a model (a cross-encoder) or a scorer"),
         ({"name": "rerank", "of": ["clip"], "scorer": "nowhere:x"}, "There is no scorer nowhere:x"),
-        ({"name": "hybrid", "of": ["clip", "clip"], "fuse": "max"}, "fuse is 'max', not rrf or weighted"),
+        (
+            {"name": "rerank", "of": ["clip"], "scorer": "x:y", "text": "spoken"},
+            "text and revision for a model; a scorer has its own",
+        ),
+        ({"name": "bm25", "k1": "0.9"}, "Row bad: k1 is '0.9', where a number of 0 or more is needed."),
+        ({"name": "bm25", "k1": None}, "k1 is None, where a number of 0 or more is needed"),
+        ({"name": "bm25", "k1": math.nan}, "k1 is nan, where a number of 0 or more is needed"),
+        ({"name": "bm25", "b": True}, "b is True, where a number from 0 to 1 is needed"),
+        ({"name": "bm25", "b": 1.5}, "b is 1.5, where a number from 0 to 1 is needed"),
+        ({"name": "bm25", "stemmer": 3}, "stemmer is 3, where a text is needed"),
+        ({"name": "dense-text", "model": 7}, "model is 7, where a text is needed"),
+        ({"name": "dense-text", "model": "x", "batch_size": 0}, "batch_size is 0, where a whole number of 1"),
+        (hybrid(fuse="max"), "Row bad: fuse is 'max', where rrf or weighted is needed."),
+        (hybrid(fuse=["rrf"]), "fuse is ['rrf'], where rrf or weighted is needed"),
+        (hybrid(constant="60"), "constant is '60', where a number of 0 or more is needed"),
+        (hybrid(weights=["a", "b"]), "weights is ['a', 'b'], where a list of numbers of 0 or more is needed"),
+        (hybrid(weights="12"), "weights is '12', where a list of numbers of 0 or more is needed"),
+        (hybrid(weights=[1]), "The weights of a hybrid are [1]; one of 0 or more for each run is needed"),
+        (hybrid(fuse="weighted", constant=60), "constant is of reciprocal ranks (rrf), and fuse is weighted"),
+        ({"name": "rerank", "of": ["clip"], "top": 5.0}, "top is 5.0, where a whole number of 1 or more"),
+        (
+            {"name": "rerank", "of": ["clip"], "top": 4, "scorer": "tests.test_run_methods:by_length"},
+            "Row bad ranks the first 4 documents again, and ndcg@5 looks at 5: give top 5 or more.",
+        ),
     ],
 )
 def test_what_cannot_be_run_says_why(method: Any, reason: str, root: Path, tmp_path: Path) -> None:
     table = ran(tmp_path, [rows(root)[1], {"name": "bad", "method": method}])
     assert reason in table.reasons["bad", 0]
+
+
+def test_weights_that_were_trained_again_are_another_cell(root: Path, tmp_path: Path) -> None:
+    pytest.importorskip("sentence_transformers", reason="dense text needs sentence-transformers")
+    from tests.text_search.tiny_text_models import write_cross_encoder, write_encoder
+
+    encoder, cross = write_encoder(tmp_path / "dense"), write_cross_encoder(tmp_path / "cross")
+    text = str(root / "text.jsonl")
+    methods = {
+        "dense": {"name": "dense-text", "model": str(encoder), "text": text},
+        "cross": {"name": "rerank", "of": ["dense"], "model": str(cross), "text": text},
+    }
+    wanted = [{"name": name, "method": method} for name, method in methods.items()]
+    assert (before := ran(tmp_path, wanted)).reasons == {}
+    assert ran(tmp_path, wanted).records["cross", 0].finished == before.records["cross", 0].finished
+    _train_again(cross)
+    after = ran(tmp_path, wanted)
+    assert after.records["dense", 0].identity == before.records["dense", 0].identity
+    assert after.records["cross", 0].identity != before.records["cross", 0].identity
+    _train_again(encoder)
+    last = ran(tmp_path, wanted)
+    assert last.records["dense", 0].identity != after.records["dense", 0].identity
+    assert run_of(last, "dense").ranking("c0") != run_of(after, "dense").ranking("c0")
+
+
+def _train_again(folder: Path) -> None:
+    """Other weights under the same name."""
+    [path] = folder.rglob("model.safetensors")
+    state = load_file(path)
+    generator = torch.Generator().manual_seed(3)
+    changed = {key: value + torch.randn(value.shape, generator=generator) for key, value in state.items()}
+    save_file(changed, path, metadata={"format": "pt"})
 
 
 def test_a_text_layer_of_other_pages_is_refused(root: Path, tmp_path: Path) -> None:

@@ -2,14 +2,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from mmret.backbones import load_backbone
 from mmret.backbones.base import Backbone
+from mmret.backbones.vlm_pages import VlmBackbone
 from mmret.embedding import embed_documents, embed_queries
 from mmret.errors import InputError
 from mmret.retrieval.multi_vectors import MultiVectors
-from mmret.similarity_maps import cover, similarity_map
+from mmret.similarity_maps import cover, require_map, similarity_map
 from tests.backbones.tiny_models import VISION, write_model
 from tests.backbones.tiny_pages import FAMILIES
 
@@ -62,6 +64,37 @@ def test_a_class_token_s_map_is_of_cosines(tmp_path: Path) -> None:
     patch = backbone.encode_patches(backbone.transform.pixels(page)).vectors[2, 1].numpy()
     cosine = query @ patch / np.linalg.norm(query) / np.linalg.norm(patch)
     assert found.values[2, 1] == pytest.approx(cosine, abs=1e-5)
+
+
+def vlm(folder: Path, options: str = "") -> Backbone:
+    return load_backbone(f"vlm:{FAMILIES['qwen2_vl'](folder / 'qwen')}{options}", preprocess="square-40")
+
+
+def test_a_last_token_s_map_is_of_cosines_with_the_page_s_tokens(tmp_path: Path) -> None:
+    backbone, page = vlm(tmp_path), noise()
+    assert isinstance(backbone, VlmBackbone)
+    found = similarity_map(backbone, "a red dog", page)
+    with torch.no_grad():
+        inputs = backbone.inputs.of_images(backbone.spec.document_prompt, [backbone.transform.pixels(page)])
+        states = backbone.model(**inputs).last_hidden_state[0]
+        asked = backbone.encode_text(backbone.tokenize(["a red dog"]))
+    cosines = torch.nn.functional.cosine_similarity(states, asked)
+    image = inputs["input_ids"][0] == backbone.inputs.image_id
+    assert found.values == pytest.approx(cosines[image].view(10, 10).numpy(), abs=1e-5)
+    assert found.score == pytest.approx(float(cosines[-1]), abs=1e-5)
+    assert (found.exact, found.by_token, found.chosen) == (False, None, None)
+    assert found.region == (0, 0, *page.size)
+
+
+def test_a_mean_of_tokens_adds_up_with_those_of_its_prompt(tmp_path: Path) -> None:
+    backbone, page = vlm(tmp_path, "?pooling=mean"), noise()
+    found = similarity_map(backbone, "a red dog", page)
+    query = np.asarray(embed_queries(backbone, ["a red dog"]))[0]
+    vector = np.asarray(embed_documents(backbone, _One(page), progress=False))[0]
+    cosine = query @ vector / np.linalg.norm(query) / np.linalg.norm(vector)
+    assert found.exact
+    assert abs(found.elsewhere) > 1e-3
+    assert float(found.values.mean()) + found.elsewhere == pytest.approx(cosine, abs=1e-5)
 
 
 @pytest.mark.parametrize("family", ["colqwen2", "colpali"])
@@ -124,3 +157,7 @@ def test_backbones_that_do_not_say_are_refused(tmp_path: Path) -> None:
     backbone = load_backbone(str(write_model("coca", tmp_path / "coca")))
     with pytest.raises(InputError, match="CoCa"):
         similarity_map(backbone, "a dog", noise())
+    with pytest.raises(InputError, match="CoCa"):
+        require_map(backbone)
+    for family in ("qwen2_vl", "idefics3", "paligemma", "colpali"):
+        require_map(load_backbone(f"vlm:{FAMILIES[family](tmp_path / family)}"))

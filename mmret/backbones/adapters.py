@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
-from mmret.errors import InputError
+from mmret.errors import InputError, missing_extra
 
 if TYPE_CHECKING:
     from peft import LoraConfig
@@ -108,7 +108,7 @@ def adapter_parameters(model: nn.Module) -> list[nn.Parameter]:
 
 def _require_peft() -> None:
     if importlib.util.find_spec("peft") is None:
-        raise InputError("adapters need peft: install mmret[vlm].")
+        raise missing_extra("An adapter", "peft", "vlm")
 
 
 def _places(model: nn.Module) -> dict[str, Tensor]:

@@ -47,12 +47,14 @@ class PatchFeatures(NamedTuple):
 
     `vectors` float32 [h, w, D] lie as their patches do, from the top left of what the model sees. `whole` are the
     page's features as `encode_documents` gives them. Where `exact` is true, the un-normalised [D] of one vector a page
-    is the mean of `vectors` over all patches, and of several vectors a page `vectors` are those of its patches.
+    is the mean of `vectors` over all patches, plus `elsewhere` [D] (what tokens that lie nowhere on the page bring, if
+    there are any); and of several vectors a page `vectors` are those of its patches.
     """
 
     vectors: Tensor
     whole: Features
     exact: bool
+    elsewhere: Tensor | None = None
 
 
 def single(features: Features, name: str) -> Tensor:

@@ -144,17 +144,29 @@ class Phi3Images:
 
 
 class Phi3Processor:
-    """What `vlm_inputs` asks of a processor: tokenizer, image processor, and an image's tokens in a text."""
+    """What `vlm_inputs` asks of a processor: tokenizer, image processor, and an image's tokens in a text.
+
+    `patches` and `tiles_first` are the model's: how many patches a side a tile has, and what comes first.
+    """
 
     image_token = IMAGE_TOKEN
 
-    def __init__(self, tokenizer: Any, images: Phi3Images, patches: int) -> None:
-        self.tokenizer, self.image_processor, self.patches = tokenizer, images, patches
+    def __init__(self, tokenizer: Any, images: Phi3Images, patches: int, tiles_first: bool = True) -> None:
+        self.tokenizer, self.image_processor = tokenizer, images
+        self.patches, self.tiles_first = patches, tiles_first
 
     def replace_image_token(self, images: Mapping[str, Any], row: int) -> str:
         """Return as many image tokens as the page takes."""
         down, across = images["tiles"][row].tolist()
         return IMAGE_TOKEN * count_tokens(down, across, self.patches)
+
+    def places(self, images: Mapping[str, Any]) -> Tensor:
+        """Return int64 [h, w]: the number, among a page's tokens, of that of its tiles at each place."""
+        down, across = images["tiles"][0].tolist()
+        side = self.patches // 2
+        rows = torch.arange(down * side * (across * side + 1)).view(down * side, -1)
+        whole_page = 0 if self.tiles_first else side * (side + 1) + 1
+        return whole_page + rows[:, :-1]  # a separator ends each row
 
 
 def load_phi3_vision(
@@ -195,7 +207,8 @@ def load_phi3_vision(
     refuse_unread(missing.missing_keys, [(key,) for key in missing.unexpected_keys], spec.weights)
     vision = model.vision.config
     images = Phi3Images(vision.image_size, spec.mean, spec.std)
-    return model, Phi3Processor(tokenizer, images, vision.image_size // vision.patch_size)
+    patches = vision.image_size // vision.patch_size
+    return model, Phi3Processor(tokenizer, images, patches, model.tiles_first)
 
 
 def build_phi3_vision(config: Mapping[str, Any], image_id: int, attention: str = "sdpa") -> Phi3VisionModel:

@@ -150,11 +150,15 @@ class LatentAttention(nn.Module):
 
     def forward(self, states: Tensor, mask: Tensor) -> Tensor:
         """Return vectors [B, H] of states [B, L, H]; `mask` bool [B, L] is true for the tokens that are averaged."""
+        return masked_mean(self.attended(states), mask)
+
+    def attended(self, states: Tensor) -> Tensor:
+        """Return what is averaged, [B, L, H] of states [B, L, H]: each token by itself, behind both blocks."""
         attend, feed = self.cross_attend_blocks
         latents = self.latents.expand(len(states), -1, -1)
         states = attend.fn(attend.norm(states), attend.norm_context(latents)) + states  # type: ignore[operator]
-        states = feed.fn(feed.norm(states)) + states  # type: ignore[operator]
-        return masked_mean(states, mask)
+        fed: Tensor = feed.fn(feed.norm(states)) + states  # type: ignore[operator]
+        return fed
 
     @classmethod
     def from_state(cls, state: dict[str, Tensor]) -> "LatentAttention":
@@ -198,3 +202,13 @@ class Pooling(nn.Module):
         else:
             pooled = (last_token if self.family == "last" else masked_mean)(states, mask)
         return pooled[..., : self.width].float()
+
+    @property
+    def averages(self) -> bool:
+        """Whether one vector is the mean of its tokens' (`of_tokens`)."""
+        return self.family in ("mean", LATENT_ATTENTION)
+
+    def of_tokens(self, states: Tensor) -> Tensor:
+        """Return float32 [B, L, D] of states [B, L, H]: each token's vector, of which one is pooled or the mean is."""
+        each = states if self.latent is None else self.latent.attended(states)
+        return each[..., : self.width].float()

@@ -19,10 +19,9 @@ from importlib import import_module
 from pathlib import Path
 
 from mmret.backbones.base import Backbone
-from mmret.backbones.nearest import nearest
 from mmret.backbones.preprocess import OWN, ImageTransform
 from mmret.backbones.spec import PRECISIONS, BackboneSpec
-from mmret.errors import InputError
+from mmret.errors import InputError, nearest
 
 MINIATURES = ("miniature-clip", "miniature-pages")
 """The models that ship with the package (`miniature.FOLDERS`)."""

@@ -11,10 +11,9 @@ from torch import Tensor, nn
 
 from mmret.backbones.base import Backbone
 from mmret.backbones.checkpoints import file_revision, find_weights, published_revision, reading
-from mmret.backbones.nearest import nearest
 from mmret.backbones.precision import torch_dtype
 from mmret.backbones.spec import BackboneSpec
-from mmret.errors import InputError
+from mmret.errors import InputError, nearest
 
 _HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 

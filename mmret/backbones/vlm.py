@@ -17,7 +17,7 @@ from PIL import Image
 from mmret.backbones.precision import torch_dtype
 from mmret.backbones.registry import pick_device
 from mmret.backbones.spec import PRECISIONS
-from mmret.errors import InputError
+from mmret.errors import InputError, missing_extra
 
 
 class VisionLanguageModel:
@@ -87,9 +87,7 @@ def load_vlm(name: str, *, device: str = "cpu", precision: str = "fp32") -> Visi
     try:
         from transformers import AutoModelForImageTextToText, AutoProcessor
     except ImportError as error:
-        raise InputError(
-            f"vision-language models need transformers ({error}): install mmret[vlm]."
-        ) from error
+        raise missing_extra("A vision-language model", "transformers", "vlm") from error
     if "/" in name and not Path(name).exists() and len(Path(name).parts) != 2:
         raise InputError(f"{name} does not exist: give a folder, or a name of the hub such as OWNER/MODEL.")
     try:

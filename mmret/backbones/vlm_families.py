@@ -54,7 +54,8 @@ class Family:
         nested: Whether the processor takes a list of images for every text.
         image_options: Further arguments of the image processor.
         processor: transformers' class to use instead of the checkpoint's own.
-        grid: How the tokens of a page lie on it (`vlm_grids.py`): "merged", "square", "tiles"; "" if that is not known.
+        grid: How the tokens of a page lie on it (`vlm_grids.py`): "merged", "square", "tiles"; "processor" if the
+            processor says it (`phi3_vision.py`); "" if that is not known.
     """
 
     name: str
@@ -68,7 +69,7 @@ class Family:
     nested: bool = False
     image_options: Mapping[str, Any] = field(default_factory=dict)
     processor: str = ""
-    grid: Literal["merged", "square", "tiles", ""] = ""
+    grid: Literal["merged", "square", "tiles", "processor", ""] = ""
 
 
 def _qwen(name: str, resizing: str, **rest: Any) -> Family:
@@ -147,6 +148,7 @@ PHI3_VISION = Family(
         padding_side="right",
         resizing="crops-4x4",
     ),
+    grid="processor",
     **_CLIP,
 )
 """The query's prompt is that of the code which trained DSE; the paper's has no "query: ". The published processor

@@ -6,7 +6,8 @@
 | `square` | row by row, as many rows as columns | PaliGemma |
 | `tiles` | tile by tile, row by row in each, then one more view of the whole page | Idefics3, SmolVLM |
 
-A page that is not divided into tiles has the view of the whole alone.
+A page that is not divided into tiles has the view of the whole alone. Where the tokens of Phi-3-vision lie, its own
+processor says.
 """
 
 from collections.abc import Mapping
@@ -34,8 +35,8 @@ def token_places(grid: str, images: Mapping[str, Any], count: int, merge: int = 
         places = _tiled(int(images["rows"][0][0]), int(images["cols"][0][0]), count)
     else:
         raise InputError(
-            "where the tokens of a page lie on it is known of Qwen-VL, PaliGemma and Idefics3 alone, and of the models "
-            "that are built on them."
+            "where the tokens of a page lie on it is known of Qwen-VL, PaliGemma, Idefics3 and Phi-3-vision alone, and "
+            "of the models that are built on them."
         )
     return places
 

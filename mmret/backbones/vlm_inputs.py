@@ -42,8 +42,12 @@ class Inputs:
 
         Raises `InputError` where that is not known.
         """
+        images = self._images([page])
+        if self.family.grid == "processor":
+            places: Tensor = self.processor.places(images)
+            return places
         merge = getattr(self.processor.image_processor, "merge_size", 1)
-        return token_places(self.family.grid, self._images([page]), count, merge)
+        return token_places(self.family.grid, images, count, merge)
 
     def ids(self, prompt: str, texts: Sequence[str]) -> Tensor:
         """Return the ids int64 [B, L] of texts in the prompt, on the left, then `NONE`."""

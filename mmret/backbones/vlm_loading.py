@@ -18,7 +18,7 @@ from mmret.backbones.precision import torch_dtype
 from mmret.backbones.vlm_families import WRAPPERS, Family, family_of
 from mmret.backbones.vlm_files import read_config, refuse_unread
 from mmret.backbones.vlm_specs import VlmSpec
-from mmret.errors import InputError
+from mmret.errors import InputError, missing_extra
 
 LATENT_FILE = "latent_attention.safetensors"
 
@@ -67,7 +67,7 @@ def load_parts(spec: VlmSpec, precision: str, device: str) -> Parts:
 def require_transformers() -> None:
     """Raise `InputError` where transformers is not installed."""
     if importlib.util.find_spec("transformers") is None:
-        raise InputError("vision-language models need transformers: install mmret[vlm].")
+        raise missing_extra("A vision-language model", "transformers", "vlm")
 
 
 def _settings(spec: VlmSpec, precision: str, device: str) -> dict[str, Any]:

@@ -17,7 +17,6 @@ from mmret.backbones.spec import TOKENS, BackboneSpec
 from mmret.backbones.vlm_inputs import NONE, Inputs
 from mmret.backbones.vlm_loading import Parts, load_parts
 from mmret.backbones.vlm_specs import VlmSpec
-from mmret.errors import InputError
 
 _TEXTS_AT_ONCE = 32
 
@@ -74,21 +73,29 @@ class VlmBackbone(Backbone):
         return self._pooled(inputs, "document")
 
     def encode_patches(self, pixels: Tensor) -> PatchFeatures:
-        """Return the token vectors of one page uint8 [3, H, W], as they lie on it, before any clustering.
+        """Return what the features of one page uint8 [3, H, W] are made of, token by token as they lie on it.
 
-        Raises `InputError` unless the pooling keeps tokens, and for families whose tokens do not lie on a grid.
+        With `tokens` they are those that are searched, before any clustering. Of one vector a page: of `mean` and
+        `latent-attention` what each token brings to the mean, exactly; of `last`, which takes the state of a token
+        behind the page, the page's tokens in the same layer, behind the same norm: an approximation.
+
+        Raises `InputError`, before the model is asked, for families whose tokens do not lie on a grid.
         """
-        if self.pooling.family != TOKENS:
-            raise InputError(
-                f"{self.spec.name} makes one vector of a page by {self.spec.pooling} pooling, which says nothing about "
-                "its parts: ask for pooling=tokens."
-            )
         page = pixels.to(self.device)
         inputs = self.inputs.of_images(self.prompts["document"], [page])
-        whole = token_vectors(self.states(inputs), inputs["attention_mask"].bool(), self.spec.width)
         image = inputs["input_ids"][0] == self.inputs.image_id
         places = self.inputs.places(page, int(image.sum())).to(self.device)
-        return PatchFeatures(whole.vectors[image][places], whole, exact=self.pooling.factor == 1)
+        states, mask = self.states(inputs), inputs["attention_mask"].bool()
+        if self.pooling.family == TOKENS:
+            tokens = token_vectors(states, mask, self.spec.width)
+            return PatchFeatures(tokens.vectors[image][places], tokens, exact=self.pooling.factor == 1)
+        skipped = self._skipped("document")
+        whole = single(self.pooling(states, mask, skipped), self.spec.name)
+        vectors = self.pooling.of_tokens(states)[0, image][places]
+        if not self.pooling.averages:
+            return PatchFeatures(vectors, whole, exact=False)
+        shares = vectors * (places.numel() / (len(image) - skipped))
+        return PatchFeatures(shares, whole, exact=True, elsewhere=whole[0] - shares.mean(dim=(0, 1)))
 
     def query_tokens(self, text: str) -> list[str]:
         """Return the tokens of a prompted query, as people read them: one for each of its vectors."""
@@ -168,9 +175,13 @@ class VlmBackbone(Backbone):
 
     def _pooled(self, inputs: dict[str, Tensor], kind: str) -> Features:
         mask = inputs["attention_mask"].bool()
-        instruction = self._instruction[kind] if self.pooling.latent is not None else 0
-        features: Features = self.pooling(self.states(inputs), mask, instruction, cluster=kind == "document")
+        states, clustered = self.states(inputs), kind == "document"
+        features: Features = self.pooling(states, mask, self._skipped(kind), cluster=clustered)
         return features
+
+    def _skipped(self, kind: str) -> int:
+        """How many first tokens a mean is not of."""
+        return self._instruction[kind] if self.pooling.latent is not None else 0
 
     def _cast(self, value: Any) -> Any:
         """Pixels in the number format of the model; ids and masks as they are."""

@@ -21,13 +21,12 @@ from pathlib import Path
 from typing import Any
 
 from mmret.backbones.checkpoints import file_revision
-from mmret.backbones.nearest import nearest
 from mmret.backbones.pooling import parse_pooling
 from mmret.backbones.resizing import parse_resizing
 from mmret.backbones.spec import BackboneSpec
 from mmret.backbones.vlm_families import WRAPPERS, Family, Recipe, family_of
 from mmret.backbones.vlm_presets import PRESETS
-from mmret.errors import InputError
+from mmret.errors import InputError, nearest
 
 PREFIX = "vlm:"
 CONFIG = "config.json"

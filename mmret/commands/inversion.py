@@ -1,10 +1,11 @@
 """`mmret oti` and `mmret phrases`: what SEARLE needs before φ can be distilled."""
 
 import argparse
+import re
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mmret.errors import InputError
 
@@ -12,21 +13,12 @@ if TYPE_CHECKING:
     from mmret.data.images import ImageSource
     from mmret.inversion import OTI
 
-_SETTINGS = {
-    "steps": int,
-    "learning_rate": float,
-    "weight_decay": float,
-    "lambda_cos": float,
-    "lambda_gpt": float,
-    "ema_decay": float,
-    "concepts": int,
-    "init_std": float,
-    "seed": int,
-}
+_ABOUT = re.compile(r"^ +(\w+): (.+)$", re.MULTILINE)
+"""An attribute in a docstring, on one line."""
 
 
 def build_oti_parser() -> argparse.ArgumentParser:
-    """The options of `mmret oti`; those of the method have OTI's own names and defaults."""
+    """The options of `mmret oti`; those of the method have OTI's own names, defaults and docstring."""
     parser = argparse.ArgumentParser(
         prog="mmret oti",
         description="Find the pseudo-word of each image by optimisation. A killed run goes on where it stopped.",
@@ -43,9 +35,20 @@ def build_oti_parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, required=True, help="safetensors file of the words")
     parser.add_argument("--batch-size", type=int, default=32, help="images side by side (%(default)s)")
     parser.add_argument("--device", default="auto", help="(%(default)s)")
-    for name, kind in _SETTINGS.items():
-        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, help="of OTI")
+    method = parser.add_argument_group("OTI")
+    for name, kind, default, about in _settings():
+        option = f"--{name.replace('_', '-')}"
+        method.add_argument(option, type=kind, default=default, help=f"{about} (%(default)s)")
     return parser
+
+
+def _settings() -> list[tuple[str, Any, Any, str]]:
+    """OTI's fields that are single numbers: name, type, default, and what the docstring says of them."""
+    from mmret.inversion import OTI
+
+    about = dict(_ABOUT.findall(OTI.__doc__ or ""))
+    numbers = [field for field in fields(OTI) if field.name != "templates"]
+    return [(each.name, each.type, each.default, about[each.name].rstrip(".")) for each in numbers]
 
 
 def oti(argv: Sequence[str] | None = None) -> int:
@@ -68,9 +71,7 @@ def oti(argv: Sequence[str] | None = None) -> int:
 def _method(options: argparse.Namespace) -> "OTI":
     from mmret.inversion import OTI
 
-    assert set(_SETTINGS) | {"templates"} == {field.name for field in fields(OTI)}
-    given = {name: getattr(options, name) for name in _SETTINGS if getattr(options, name) is not None}
-    return OTI(**given)
+    return OTI(**{name: getattr(options, name) for name, *_ in _settings()})
 
 
 def _images(options: argparse.Namespace) -> tuple["ImageSource", Sequence[str], str | None]:

@@ -12,6 +12,7 @@ from mmret.display import Gallery
 from mmret.document_search import SearchableDocuments, open_documents
 from mmret.errors import InputError
 from mmret.folder_search import composer_of, open_folder
+from mmret.page_search_result import PageSearchResult
 from mmret.pages.documents import MANIFEST, list_documents
 from mmret.pages.failures import summary, write_failures
 from mmret.pages.settings import DEFAULT_DPI, RenderSettings, Sizing
@@ -178,8 +179,8 @@ def _search_documents(options: argparse.Namespace) -> int:
     )
     for hit in result.pages:
         print(_line(hit.rank, hit.score, hit.place))
-    _save(result.explained if options.explain else result.gallery, options.out)
     write_failures(options.out / FAILURES, documents.failures)
+    _save(_gallery(result, options.explain), options.out)
     for line in summary(documents.failures):
         _say(line)
     return EXIT_SOME_FAILED if documents.failures else 0
@@ -201,12 +202,24 @@ def _open_documents(options: argparse.Namespace) -> SearchableDocuments:
         preprocess=options.preprocess,
         device=options.device,
         workers=options.workers,
+        explain=options.explain,
     )
     if documents.backbone is not None and documents.backbone.spec.preprocess.startswith("center-crop"):
         _say(f"{backbone} sees the centre of each page; --preprocess letterbox or crops-4x4 shows it all")
     changes = "" if backbone is None else f" ({documents.changes})"
     _say(f"{documents.root}: {len(documents.pages.ids):,} pages{changes}")
     return documents
+
+
+def _gallery(result: PageSearchResult, explain: bool) -> Gallery:
+    """The pages found, coloured where they answered if that is asked for and can be said of all of them."""
+    try:
+        return result.explained if explain else result.gallery
+    except InputError as error:
+        if not explain:
+            raise
+        _say(f"the pages are not coloured: {error}")
+        return result.gallery
 
 
 def _require(folder: Path) -> None:

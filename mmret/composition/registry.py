@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from difflib import get_close_matches
 from inspect import Parameter, signature
 from typing import Any
 
@@ -19,7 +18,7 @@ from mmret.composition.composers import (
     TextOnly,
 )
 from mmret.composition.ldre import LDRE
-from mmret.errors import InputError
+from mmret.errors import InputError, nearest
 
 COMPOSERS: dict[str, Callable[..., Composer]] = {
     ImageOnly.name: ImageOnly,
@@ -54,8 +53,7 @@ def composer_from_spec(spec: str | Mapping[str, Any] | Composer) -> Composer:
     arguments = {"name": spec} if isinstance(spec, str) else dict(spec)
     name = str(arguments.pop("name", ""))
     if name not in COMPOSERS:
-        near = get_close_matches(name, COMPOSERS, n=2, cutoff=0.3) or list(COMPOSERS)
-        raise InputError(f"there is no composer {name!r}; did you mean {' or '.join(near)}?")
+        raise InputError(f"there is no composer {name!r}{nearest(name, COMPOSERS)}.")
     _check_arguments(name, arguments)
     return COMPOSERS[name](**arguments)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from difflib import get_close_matches
 from math import isfinite
 from typing import Any, ClassVar, Protocol
 
@@ -19,7 +18,7 @@ from torch import Tensor
 from mmret.composition.features import ComposedFeatures, l2_normalise
 from mmret.composition.pdv import automatic_alpha_image
 from mmret.composition.scores import Doubles, Settled, SimilarityScores
-from mmret.errors import InputError
+from mmret.errors import InputError, nearest
 
 
 class Transform(Protocol):
@@ -135,8 +134,7 @@ def scoring_from_spec(spec: str | Mapping[str, Any]) -> Seize | AdaST:
     arguments = {"name": spec} if isinstance(spec, str) else dict(spec)
     name = str(arguments.pop("name", ""))
     if name not in SCORINGS:
-        near = get_close_matches(name, SCORINGS, n=1, cutoff=0.3) or list(SCORINGS)
-        raise InputError(f"there is no scoring {name!r}; did you mean {' or '.join(near)}?")
+        raise InputError(f"there is no scoring {name!r}{nearest(name, SCORINGS)}.")
     preset = arguments.pop("preset", None)
     if preset is not None:
         return _preset(name, str(preset), arguments)

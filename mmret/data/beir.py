@@ -28,7 +28,7 @@ from mmret.data.protocol import page_protocol
 from mmret.data.published import Annotations
 from mmret.data.record_tables import RecordTable, find_table
 from mmret.data.table_images import TableImages
-from mmret.errors import InputError, InputWarning
+from mmret.errors import InputError, InputWarning, missing_extra
 
 Tables = Callable[[str, str], RecordTable | None]
 """Gives the table of a name ("corpus", "queries", "qrels", or "rows") for a split, or None."""
@@ -267,7 +267,7 @@ def _hub_table(path: str, revision: str | None, name: str, split: str) -> Record
     try:
         import datasets
     except ImportError:
-        raise InputError("The hub needs datasets: pip install 'mmret[hub]'.") from None
+        raise missing_extra("A data set of the hub", "datasets", "hub") from None
     try:
         configs = datasets.get_dataset_config_names(path, revision=revision)
         config = name if name in configs else None

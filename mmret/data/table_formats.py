@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from mmret.data import records
-from mmret.errors import InputError
+from mmret.errors import InputError, missing_extra
 
 SUFFIXES: Final = (".parquet", ".arrow", ".jsonl", ".csv", ".tsv")
 """The kinds of files, preferred first."""
@@ -62,7 +62,7 @@ def open_part(path: Path) -> Part:
     try:
         return kinds[path.suffix](path)
     except ImportError:
-        raise InputError(f"{path} needs pyarrow: pip install 'mmret[hub]'.") from None
+        raise missing_extra(str(path), "pyarrow", "hub") from None
     except UNREADABLE as error:
         raise damaged(f"{path} is no readable {path.suffix[1:]} file", error) from None
 

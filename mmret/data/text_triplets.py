@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmret.data import records
-from mmret.errors import InputError, InputWarning
+from mmret.errors import InputError, InputWarning, missing_extra
 
 HUB: Final = "hub:"
 #: Columns of known sources, the first that fit: RTD's, those of InstructPix2Pix's prompt files, and those of its
@@ -165,7 +165,7 @@ def _parquet_rows(path: str, columns: Sequence[str]) -> Iterator[Row]:
         import pyarrow
         from pyarrow.parquet import ParquetFile
     except ImportError:
-        raise InputError("parquet needs pyarrow: pip install 'mmret[hub]'.") from None
+        raise missing_extra(path, "pyarrow", "hub") from None
     try:
         file = ParquetFile(path)
         present = file.schema_arrow.names
@@ -184,9 +184,7 @@ def _hub_rows(name: str, split: str, columns: Sequence[str]) -> Iterator[Row]:
     try:
         import datasets
     except ImportError:
-        raise InputError(
-            "data sets of the hub need the datasets library: pip install 'mmret[hub]'."
-        ) from None
+        raise missing_extra("A data set of the hub", "datasets", "hub") from None
     try:
         rows: Any = datasets.load_dataset(name, split=split, streaming=True)
         present = rows.column_names or ()

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from mmret.atomic import write_text
 from mmret.data import records
-from mmret.errors import InputError
+from mmret.errors import InputError, missing_extra
 
 PROMPT = "a photo of {concept} that"
 _SAVED_EVERY = 50
@@ -45,10 +45,12 @@ class PhraseWriter:
 
             self.tokenizer: Any = AutoTokenizer.from_pretrained(model)
             loaded: Any = AutoModelForCausalLM.from_pretrained(model)
-        except (ImportError, OSError, ValueError) as error:
+        except ImportError as error:
+            raise missing_extra("A language model", "transformers", "vlm") from error
+        except (OSError, ValueError) as error:
             raise InputError(
                 f"the language model {model} cannot be loaded ({str(error).splitlines()[0]}); give the folder of a "
-                "causal language model, with transformers installed (pip install 'mmret[vlm]')."
+                "causal language model."
             ) from error
         self.model: Any = loaded.to(device).eval()
         self.options = {

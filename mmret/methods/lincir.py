@@ -10,7 +10,6 @@ from torch import Tensor
 
 from mmret.backbones.attention import training_attention
 from mmret.composition.keywords import Tagger, mask_keywords, tagger
-from mmret.composition.phi import MappingNetwork
 from mmret.losses import masked_reconstruction
 from mmret.methods.phi_training import PhiTraining
 
@@ -51,11 +50,6 @@ class LinCIR(PhiTraining):
     def keywords(self) -> Tagger:
         """What finds the keywords, loaded when first needed."""
         return tagger(self.hparams["keywords"])
-
-    def make_phi(self, width: int, token_width: int, backbone: str) -> MappingNetwork:
-        """LinCIR's network, which is SEARLE's."""
-        hidden = self.hparams["hidden_width"] or 4 * width
-        return MappingNetwork(width, hidden, token_width, self.hparams["dropout"], backbone=backbone)
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """The self-masking loss of one batch."""

@@ -1,6 +1,5 @@
 """What all trainings of φ share: a frozen backbone, φ as the only thing that learns, and its file at the end."""
 
-from abc import abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from torch import Tensor
 
 from mmret.backbones import load_backbone
 from mmret.backbones.base import Backbone
-from mmret.composition.phi import Phi
+from mmret.composition.phi import MappingNetwork, Phi
 from mmret.composition.phi_files import save_phi
 from mmret.methods.gathering import writes_results
 from mmret.methods.schedules import by_step, warmup_cosine
@@ -21,8 +20,8 @@ from mmret.methods.schedules import by_step, warmup_cosine
 class PhiTraining(LightningModule):
     """Trains φ on a frozen backbone and writes it to `<root>/phi.safetensors`.
 
-    A subclass says which network φ is (`make_phi`), what is lost, and saves its own hyper-parameters, the
-    backbone's name among them as `backbone`.
+    A subclass says what is lost, and saves its own hyper-parameters: among them the backbone's name as `backbone`, and
+    φ's `hidden_width` and `dropout`. φ is SEARLE's and LinCIR's network, unless `make_phi` makes another.
 
     Args:
         optimizer: Over φ's parameters.
@@ -35,9 +34,10 @@ class PhiTraining(LightningModule):
         self.backbone: Backbone | None = None
         self.phi: Phi | None = None
 
-    @abstractmethod
     def make_phi(self, width: int, token_width: int, backbone: str) -> Phi:
         """A new φ for a backbone of that name, with these widths of features and of tokens."""
+        hidden = self.hparams["hidden_width"] or 4 * width
+        return MappingNetwork(width, hidden, token_width, self.hparams["dropout"], backbone=backbone)
 
     def configure_model(self) -> None:
         """Load the frozen backbone and make φ for it, once."""

@@ -10,7 +10,6 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor
 
 from mmret.backbones.attention import training_attention
-from mmret.composition.phi import MappingNetwork
 from mmret.inversion import ConceptBook, ConceptPhrases
 from mmret.inversion.concepts import phrase_prompt
 from mmret.losses import nt_xent
@@ -57,11 +56,6 @@ class SEARLE(PhiTraining):
         self.save_hyperparameters(ignore=["optimizer"])
         self.book: ConceptBook | None = None
         self.rng = random.Random(seed)
-
-    def make_phi(self, width: int, token_width: int, backbone: str) -> MappingNetwork:
-        """SEARLE's network."""
-        hidden = self.hparams["hidden_width"] or 4 * width
-        return MappingNetwork(width, hidden, token_width, self.hparams["dropout"], backbone=backbone)
 
     def on_fit_start(self) -> None:
         """Encode the concepts, once the backbone is on its device."""

@@ -20,6 +20,11 @@ MANIFEST = "manifest.jsonl"
 """A folder that holds this file is one of rendered pages: its images are no documents."""
 
 
+_OWN_MARK = b'<meta name="generator" content="mmret">'
+_HEAD = 512
+"""The bytes in which pages that we write (galleries, reports) have this mark."""
+
+
 class Document(NamedTuple):
     """One file: its POSIX path below the folder, what it is by its suffix, and a stamp that changes with it."""
 
@@ -88,7 +93,8 @@ def list_documents(
 ) -> Listing:
     """List the PDFs, images and HTML files under a folder at any depth, or one file.
 
-    Passed over are names that begin with a dot, other suffixes, and folders of rendered pages.
+    Passed over are names that begin with a dot, other suffixes, folders of rendered pages, and HTML that we wrote
+    ourselves: the gallery of an earlier search is no document.
 
     Args:
         root: A folder, or a document.
@@ -110,7 +116,7 @@ def list_documents(
         kind = _kind(file)
         if kind is None:  # a walk gives none of these
             raise InputError(f"{file} ends like no PDF, image or HTML file.")
-        if kind not in kinds:
+        if kind not in kinds or (only is None and kind == "html" and _is_our_own(place / file)):
             continue
         try:
             _require_utf8(file)
@@ -140,6 +146,14 @@ def _require_utf8(file: str) -> None:
         file.encode()
     except UnicodeEncodeError as error:
         raise PageError("unreadable", "the name is not UTF-8: give the file another one") from error
+
+
+def _is_our_own(page: Path) -> bool:
+    try:
+        with page.open("rb") as file:
+            return _OWN_MARK in file.read(_HEAD)
+    except OSError:  # its stamp says why
+        return False
 
 
 def _walk(root: Path) -> Iterator[str]:

@@ -9,14 +9,15 @@ from typing import Any
 
 from tqdm import tqdm
 
+from mmret.data.cores import usable_cores
 from mmret.data.images import ImageSource
-from mmret.errors import InputError
+from mmret.errors import InputError, missing_extra
 from mmret.pages.documents import place_of
 from mmret.pages.failures import Failure, write_failures
 from mmret.pages.ledger import Ledger
 from mmret.pages.processing import Outcome
 from mmret.pages.text import failures_path
-from mmret.pages.work import Crashed, default_workers, run_tasks
+from mmret.pages.work import Crashed, run_tasks
 
 OCR = "ocr.jsonl"
 _CHUNK = 4
@@ -45,7 +46,7 @@ def tesseract_fingerprint(settings: OcrSettings) -> str:
         version = pytesseract.get_tesseract_version()
         known = set(pytesseract.get_languages())
     except ImportError:
-        raise InputError("OCR needs pytesseract: pip install 'mmret[ocr]'.") from None
+        raise missing_extra("OCR", "pytesseract", "ocr") from None
     except OSError as error:  # TesseractNotFoundError is one
         raise InputError("OCR needs the program tesseract (Debian: tesseract-ocr).") from error
     missing = set(settings.languages.split("+")) - known
@@ -81,7 +82,7 @@ def recognise_text(
         todo = [id for id, stamp in stamps.items() if not ledger.holds(id, stamp, made_by)]
         kept = len(stamps) - len(todo)
         chunks = [tuple(todo[start : start + _CHUNK]) for start in range(0, len(todo), _CHUNK)]
-        crew = default_workers() if workers is None else workers
+        crew = usable_cores() if workers is None else workers
         work = partial(_read_chunk, images, settings)
         with tqdm(total=len(stamps), initial=kept, desc="OCR", unit="page", disable=None) as bar:
             for chunk, texts in run_tasks(work, chunks, crew, _singly):

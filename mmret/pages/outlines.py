@@ -9,12 +9,13 @@ from typing import Any
 import pypdfium2
 import pypdfium2.raw as pdfium
 
+from mmret.data.cores import usable_cores
 from mmret.data.records import write_json_lines
 from mmret.pages import pdf
 from mmret.pages.documents import Document, Listing, Passwords
 from mmret.pages.failures import Failure, PageError, write_failures
 from mmret.pages.text import failures_path
-from mmret.pages.work import Crashed, default_workers, run_tasks
+from mmret.pages.work import Crashed, run_tasks
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def outline_pairs(
     """
     passwords = passwords or Passwords()
     tasks = [(document, passwords.of(document.file)) for document in listing.documents]
-    crew = default_workers() if workers is None else workers
+    crew = usable_cores() if workers is None else workers
     found: dict[str, list[Heading | None]] = {}
     failures = list(listing.failures)
     for (document, _), answer in run_tasks(partial(_read, listing.root), tasks, crew):

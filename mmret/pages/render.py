@@ -15,6 +15,7 @@ from typing import Any
 from PIL import Image
 
 from mmret.atomic import TEMPORARY_SUFFIX, atomic_write, make_folder
+from mmret.data.cores import usable_cores
 from mmret.errors import InputError
 from mmret.pages.documents import MANIFEST, Document, Kind, Listing, Passwords, page_id, split_page_id
 from mmret.pages.failures import PageError, write_failures
@@ -22,7 +23,6 @@ from mmret.pages.ledger import Ledger
 from mmret.pages.processing import Outcome, process
 from mmret.pages.renderers import renderer_of
 from mmret.pages.settings import ImageFormat, RenderSettings
-from mmret.pages.work import default_workers
 
 FAILURES = "failures.jsonl"
 _SUFFIXES: dict[ImageFormat, str] = {"png": ".png", "jpeg": ".jpg"}
@@ -129,7 +129,7 @@ def render_documents(
             listing,
             manifest,
             passwords=passwords or Passwords(),
-            workers=default_workers() if workers is None else workers,
+            workers=usable_cores() if workers is None else workers,
             label="rendering",
         )
     write_failures(out / FAILURES, outcome.failures)

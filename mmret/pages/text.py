@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from mmret.data import records
+from mmret.data.cores import usable_cores
 from mmret.errors import InputError
 from mmret.pages import pdf
 from mmret.pages.documents import Document, Kind, Listing, Passwords
 from mmret.pages.failures import PageError, write_failures
 from mmret.pages.ledger import Ledger
 from mmret.pages.processing import Outcome, process
-from mmret.pages.work import default_workers
 
 _CHUNK = 64
 
@@ -77,7 +77,7 @@ def extract_text(
             listing,
             ledger,
             passwords=passwords or Passwords(),
-            workers=default_workers() if workers is None else workers,
+            workers=usable_cores() if workers is None else workers,
             label="reading text",
         )
     write_failures(failures_path(Path(out)), outcome.failures)

@@ -25,11 +25,6 @@ class Crashed:
     """In the place of a result: the process died (a fault in a library, or killed for want of memory)."""
 
 
-def default_workers() -> int:
-    """One process for each core that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def run_tasks(
     work: Callable[[Task], Result],
     tasks: Iterable[Task],

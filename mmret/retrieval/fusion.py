@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from mmret.errors import InputError
 from mmret.retrieval.checks import Floats
 from mmret.retrieval.run import Run
+from mmret.retrieval.search import checked_depth
 
 RANK_CONSTANT = 60.0
 """k of the paper, which found its choice not critical."""
@@ -44,7 +45,7 @@ def fuse_scores(runs: Sequence[Run], k: int, *, weights: Sequence[float] | None 
     Where all kept scores of a query are equal, each counts 1.
 
     Raises:
-        InputError: Less than two runs, runs of other queries, weights of another number, negative or all 0.
+        InputError: Less than two runs, runs of other queries, weights of another number, negative or all 0; k below 1.
     """
     return _fuse(runs, k, weights, _scaled)
 
@@ -58,7 +59,7 @@ def _scaled(scores: Floats) -> Shares:
 def _fuse(
     runs: Sequence[Run], k: int, weights: Sequence[float] | None, shares: Callable[[Floats], Shares]
 ) -> Run:
-    checked = _checked_weights(runs, weights)
+    k, checked = checked_depth(k), _checked_weights(runs, weights)
     queries = runs[0].query_ids
     documents = tuple(sorted({name for run in runs for name in run.document_ids}))
     places = {name: place for place, name in enumerate(documents)}

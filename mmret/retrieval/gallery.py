@@ -1,5 +1,6 @@
 """What is searched, as far as ids go: the order of rows, and of ids."""
 
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 
 import numpy as np
@@ -32,3 +33,8 @@ class Gallery:
         ranks = np.empty(len(self), dtype=np.int64)
         ranks[self.rows_by_id] = np.arange(len(self))
         return ranks
+
+
+def known_rows(rows: Mapping[str, int], names: Iterable[str]) -> Integers:
+    """The rows of those of some documents that are there, int64 [≤ n]."""
+    return np.array([rows[name] for name in names if name in rows], dtype=np.int64)

@@ -7,6 +7,7 @@ import numpy as np
 from mmret.errors import InputError
 from mmret.retrieval.checks import Floats, Integers
 from mmret.retrieval.evaluate import Judgements
+from mmret.retrieval.gallery import known_rows
 from mmret.retrieval.run import Run
 
 
@@ -29,8 +30,7 @@ def break_ties(run: Run, judgements: Judgements, tie_break: str) -> Run:
     relevant = np.zeros(run.indices.shape, dtype=bool)
     places = {name: place for place, name in enumerate(run.document_ids)}
     for row, query in enumerate(run.query_ids):
-        wanted = [places[name] for name in judgements.get(query, ()) if name in places]
-        relevant[row] = np.isin(run.indices[row], wanted)
+        relevant[row] = np.isin(run.indices[row], known_rows(places, judgements.get(query, ())))
     order = np.lexsort((relevant, -run.scores), axis=-1)  # stable: the rest keeps its order
     return _reordered(run, order, run.indices, run.scores)
 
@@ -48,9 +48,9 @@ def filtered(
     places = {name: place for place, name in enumerate(run.document_ids)}
     dropped = np.zeros(run.indices.shape, dtype=bool)
     for row, query in enumerate(run.query_ids):
-        dropped[row] = np.isin(run.indices[row], _places(places, (exclude or {}).get(query, ())))
+        dropped[row] = np.isin(run.indices[row], known_rows(places, (exclude or {}).get(query, ())))
         if pools is not None and query in pools:
-            dropped[row] |= ~np.isin(run.indices[row], _places(places, pools[query]))
+            dropped[row] |= ~np.isin(run.indices[row], known_rows(places, pools[query]))
     order = np.argsort(dropped, axis=1, kind="stable")
     indices = np.where(dropped, -1, run.indices)
     return _reordered(run, order, indices, np.where(dropped, np.float32(-np.inf), run.scores))
@@ -62,10 +62,6 @@ def holds_pools(run: Run, pools: Mapping[str, Sequence[str]]) -> bool:
         query in run.rows and set(pool) <= {name for name, _ in run.ranking(query)}
         for query, pool in pools.items()
     )
-
-
-def _places(places: Mapping[str, int], names: Sequence[str]) -> Integers:
-    return np.array([places[name] for name in names if name in places], dtype=np.int64)
 
 
 def _reordered(run: Run, order: Integers, indices: Integers, scores: Floats) -> Run:

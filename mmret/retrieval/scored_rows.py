@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmret.errors import InputError
-from mmret.retrieval.checks import Floats, Integers, checked_ids
+from mmret.retrieval.checks import Floats, checked_ids
+from mmret.retrieval.gallery import known_rows
 from mmret.retrieval.ranking import best_columns, padded
 from mmret.retrieval.run import Run
 from mmret.retrieval.search import checked_depth
@@ -70,10 +71,6 @@ def _allowed(
             raise InputError(
                 f"The pool of query {query!r} names {unknown[0]!r}, which is not in the gallery."
             )
-        allowed[_rows(places, pools[query])] = True
-    allowed[_rows(places, exclude.get(query, ()))] = False
+        allowed[known_rows(places, pools[query])] = True
+    allowed[known_rows(places, exclude.get(query, ()))] = False
     return np.where(allowed, scores, np.float32(-np.inf))
-
-
-def _rows(places: Mapping[str, int], names: Iterable[str]) -> Integers:
-    return np.array([places[name] for name in names if name in places], dtype=np.int64)

@@ -13,6 +13,7 @@ from mmret.errors import InputError
 from mmret.tables.cells import CellRequest, file_digest
 from mmret.tables.measures import components
 from mmret.tables.spec import WITHOUT_BACKBONE, RowSpec, Settings, TableSpec
+from mmret.text_search.weights import cached_commit, weights_digest
 
 _FILES: Final = {".pt", ".pth", ".safetensors", ".json", ".jsonl"}
 """Suffixes of weights and captions: a text of a method that ends in one is a file, and must be there."""
@@ -74,6 +75,7 @@ def request_cell(
     benchmark = fingerprints.benchmark(row.benchmark, row.split, row.protocol)
     metrics = tuple(dict.fromkeys(part for name in row.metrics for part in components(name)))
     method, files = _absolute(row.method, spec)
+    method, weights = _text_model(method, spec)
     train, configs = _absolute_train(row.train, spec)
     text_encoder, tuned_by, tuned_files = _absolute_text_encoder(row.text_encoder, spec)
     files |= tuned_files
@@ -85,6 +87,7 @@ def request_cell(
         "method": row.method,
         # By the names they have in the table: where they lie on this disk does not change a number.
         "files": {path: file_digest(file) for path, file in files.items()},
+        **({} if weights is None else {"weights": weights}),
         "pdv": row.pdv,
         **({} if row.scoring is None else {"scoring": row.scoring}),
         "train": None if row.train is None else {**row.train, "config": configs},
@@ -145,6 +148,18 @@ def _absolute(value: Any, spec: TableSpec) -> tuple[Any, dict[str, Path]]:
     if file is None and suffix in _FILES:
         raise InputError(f"There is no file {value}, neither here nor beside table {spec.name}.")
     return (value, {}) if file is None else (str(file), {value: file})
+
+
+def _text_model(method: Settings, spec: TableSpec) -> tuple[Settings, str | None]:
+    """The method with its text model's folder made absolute, or at its cached commit; and what marks the weights."""
+    name = method.get("model")
+    if method["name"] not in WITHOUT_BACKBONE or not isinstance(name, str) or not name:
+        return method, None
+    folder = spec.find_folder(name)
+    if folder is not None:
+        return {**method, "model": str(folder)}, weights_digest(folder)
+    commit = None if "revision" in method else cached_commit(name)
+    return (method, None) if commit is None else ({**method, "revision": commit}, commit)
 
 
 def _absolute_train(train: Settings | None, spec: TableSpec) -> tuple[Settings | None, list[Any]]:

@@ -1,7 +1,7 @@
 """A table as data: what its rows run, what its paper printed, and what it claims."""
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -189,8 +189,13 @@ class TableSpec:
 
     def find(self, path: str) -> Path | None:
         """A file named in the table: from the working directory, or the YAML's folder or one above it."""
-        for folder in (Path.cwd(), self.folder, *self.folder.parents):
-            # Unlike Path.is_file, this answers False for a text that is too long for a path.
-            if os.path.isfile(folder / path):
-                return (folder / path).resolve()
-        return None
+        # Unlike those of Path, these answer False for a text that is too long for a path.
+        return self._found(path, os.path.isfile)
+
+    def find_folder(self, path: str) -> Path | None:
+        """The same of a folder."""
+        return self._found(path, os.path.isdir)
+
+    def _found(self, path: str, is_one: Callable[[Path], bool]) -> Path | None:
+        places = (folder / path for folder in (Path.cwd(), self.folder, *self.folder.parents))
+        return next((place.resolve() for place in places if is_one(place)), None)

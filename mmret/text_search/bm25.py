@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from mmret.errors import InputError
+from mmret.errors import InputError, missing_extra
 from mmret.retrieval.run import Run
 from mmret.retrieval.scored_rows import rank_scores
 from mmret.text_search.analyser import Analyser
@@ -56,7 +56,7 @@ class BM25:
         try:
             import bm25s
         except ImportError:
-            raise InputError("BM25 needs bm25s: pip install 'mmret[text]'.") from None
+            raise missing_extra("BM25", "bm25s", "text") from None
         logging.getLogger("bm25s").setLevel(logging.WARNING)  # it tells every step, once anything logs
         vocabulary: dict[str, int] = {}
         ids: list[str] = []

@@ -7,7 +7,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from mmret.errors import InputError
+from mmret.errors import InputError, missing_extra
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,16 +25,16 @@ class TextPairScorer:
     texts: Mapping[str, str]
 
     @classmethod
-    def load(cls, name: str, queries: Mapping[str, str], texts: Mapping[str, str]) -> Self:
+    def load(
+        cls, name: str, queries: Mapping[str, str], texts: Mapping[str, str], revision: str | None = None
+    ) -> Self:
         """With the model of a folder or of the hub, whose own code is never run; raises `InputError`."""
         try:
             from sentence_transformers import CrossEncoder
         except ImportError:
-            raise InputError(
-                "A cross-encoder needs sentence-transformers: pip install 'mmret[dense]'."
-            ) from None
+            raise missing_extra("A cross-encoder", "sentence-transformers", "dense") from None
         try:
-            return cls(CrossEncoder(name, trust_remote_code=False), queries, texts)
+            return cls(CrossEncoder(name, revision=revision, trust_remote_code=False), queries, texts)
         except (OSError, ValueError) as error:
             raise InputError(
                 f"The cross-encoder {name} cannot be loaded ({str(error).splitlines()[0]})."

@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from mmret.errors import InputError
+from mmret.errors import InputError, missing_extra
 from mmret.retrieval.index import Index
 from mmret.retrieval.run import Run
 from mmret.retrieval.search import search
 from mmret.retrieval.store import EmbeddingStore
+from mmret.text_search.weights import weights_digest
 
 Vectors = NDArray[np.float32]
 
@@ -51,7 +52,7 @@ class DenseText:
         try:
             from sentence_transformers import SentenceTransformer
         except ImportError:
-            raise InputError("Dense text needs sentence-transformers: pip install 'mmret[dense]'.") from None
+            raise missing_extra("A text encoder", "sentence-transformers", "dense") from None
         try:
             model = SentenceTransformer(
                 self.model, revision=self.revision, device=device, trust_remote_code=False
@@ -112,15 +113,7 @@ class TextEncoder:
 
     def _weights(self) -> str:
         folder = Path(self.settings.model)
-        if not folder.is_dir():
-            return self.settings.revision or "default"
-        digest = hashlib.sha256()
-        for path in sorted(
-            path for path in folder.rglob("*") if path.suffix in (".safetensors", ".bin", ".json")
-        ):
-            with path.open("rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
-        return digest.hexdigest()
+        return weights_digest(folder) if folder.is_dir() else self.settings.revision or "default"
 
     def _prompt(self, given: str | None, *names: str) -> str:
         known = getattr(self.model, "prompts", None) or {}

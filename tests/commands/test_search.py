@@ -8,6 +8,7 @@ from PIL import Image
 from mmret.commands.search import kind_of, main
 from mmret.errors import InputError, InputWarning
 from tests.backbones.tiny_models import VISION, write_model
+from tests.backbones.tiny_pages import FAMILIES
 from tests.pages.pdf_files import make_pdf, write_failing
 
 NAMES = ["0.png", "1.png", "2.png", "more/3.png"]
@@ -116,6 +117,12 @@ def test_pages_are_not_drawn_at_no_size(option: str, size: str, docs: Path, back
         main([str(docs), "billing", "--backbone", backbone, option, "0"])
 
 
+@pytest.mark.parametrize("how", [[], ["--hybrid"], ["--hybrid-weighted"], ["--words-only"]])
+def test_less_than_one_page_is_refused(how: list[str], docs: Path, backbone: str) -> None:
+    with pytest.raises(InputError, match="k is a whole number from 1 up, not -1"):
+        main([str(docs), "billing", "--backbone", backbone, "--longest-side", "64", *how, "-k", "-1"])
+
+
 def test_pages_are_coloured_where_they_answered(docs: Path, tmp_path: Path) -> None:
     vision = {**VISION, "patch_size": 8, "pool_type": "avg"}
     backbone = str(write_model("clip", tmp_path / "averaging", vision=vision))
@@ -125,6 +132,20 @@ def test_pages_are_coloured_where_they_answered(docs: Path, tmp_path: Path) -> N
     plain, explained = ((tmp_path / name / "gallery.html").read_text() for name in ("plain", "explained"))
     assert plain != explained
     assert plain.count("data:image/jpeg") == explained.count("data:image/jpeg") == 4
+
+
+def test_pages_that_cannot_be_coloured_are_shown_as_they_are(
+    docs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The backbone takes a blank page, and refuses one that words find."""
+    qwen = f"vlm:{FAMILIES['qwen2_vl'](tmp_path / 'qwen')}"
+    (docs / "strip.pdf").write_bytes(make_pdf(["a strip"], boxes={0: (0, 0, 90000, 150)}))
+    words = [str(docs), "strip", "--backbone", qwen, "--hybrid", "--workers", "0", "--longest-side", "300"]
+    assert main([*words, "--explain", "--out", str(tmp_path / "out")]) == 1
+    assert "the pages are not coloured: an image of 300 × 1 pixels is too long" in capsys.readouterr().err
+    assert "strip.pdf  page 1 (#0)" in (tmp_path / "out" / "gallery.html").read_text()
+    [failure] = map(json.loads, (tmp_path / "out" / "failures.jsonl").read_text().splitlines())
+    assert failure["file"] == "strip.pdf"
 
 
 def test_words_alone_load_no_model_and_failures_are_the_exit_status(
@@ -160,6 +181,25 @@ def test_one_document_or_one_folder_s_kind_may_be_named(
     assert capsys.readouterr().out == ""
     assert main([str(docs), "red", "--kind", "photos", "--backbone", backbone, *out[:2]]) == 0
     assert capsys.readouterr().out.split()[2] == "scan.png"
+
+
+@pytest.mark.parametrize("kind", ["photos", "documents"])
+def test_a_search_does_not_find_what_the_last_one_wrote(
+    kind: str, photos: Path, docs: Path, backbone: str, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    root = photos if kind == "photos" else docs
+    monkeypatch.chdir(root)
+    found = []
+    for out in ([], [], ["--out", "."]):
+        assert main([".", "billing", "--backbone", backbone, *out]) == 0
+        printed = capsys.readouterr()
+        found.append({line.split(maxsplit=2)[2] for line in printed.out.splitlines()})
+        assert kind_of(root) == kind
+    assert (root / "runs/search/gallery.html").is_file() and (root / "gallery.html").is_file()
+    assert found[0] == found[1] == found[2]
+    assert len(found[0]) == 4
+    assert "(nothing new)" in printed.err
 
 
 def test_the_kind_is_told_by_what_is_there(photos: Path, docs: Path, tmp_path: Path) -> None:

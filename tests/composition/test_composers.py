@@ -192,7 +192,7 @@ def test_only_three_feature_composers_take_pdv(backbone: Any, phi: MappingNetwor
 @pytest.mark.parametrize(
     ("spec", "reason"),
     [
-        ("image-onyl", "did you mean image-only"),
+        ("image-onyl", "no composer 'image-onyl': the nearest names are image-only"),
         ({"name": "sum", "weight": 1}, "sum has no weight; it takes mode"),
         ({"name": "pseudo-word"}, "pseudo-word needs phi"),
         ({"name": "sum", "mode": "mean"}, "normalised and raw"),

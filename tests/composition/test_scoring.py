@@ -80,7 +80,8 @@ def test_specs() -> None:
     assert SEIZE_PRESETS["circo"] == Seize(positive=0.13, negative=2.1)
     assert scoring_from_spec("adast") == AdaST(1.0)
     for spec, reason in (
-        ("sieze", "did you mean seize"),
+        ("sieze", "no scoring 'sieze': the nearest names are seize"),
+        ("softmax", "no scoring 'softmax': there are seize, adast"),
         ({"name": "seize", "preset": "fashioniq"}, "no preset 'fashioniq'"),
         ({"name": "seize"}, "takes positive, negative"),
         ({"name": "seize", "positive": "a lot", "negative": 1}, "finite number"),

@@ -1,4 +1,5 @@
 import json
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -6,8 +7,10 @@ import pytest
 from mmret.backbones import load_backbone
 from mmret.cli import main
 from mmret.composition import InvertedWord, PseudoWords
+from mmret.corridor import compose
 from mmret.data import load_benchmark
-from mmret.experiment import compose, encode_benchmark
+from mmret.encoded_benchmark import encode_benchmark
+from mmret.inversion import OTI
 
 
 def test_a_benchmarks_references_are_inverted_and_composed(
@@ -24,6 +27,18 @@ def test_a_benchmarks_references_are_inverted_and_composed(
     encoded = encode_benchmark(backbone, load_benchmark(f"folder:{world_folder}", "test"))
     features = compose(backbone, encoded, InvertedWord(out))
     assert features.composed_text.shape == (3, 16)  # type: ignore[union-attr]
+
+
+def test_the_help_tells_every_setting_with_its_default(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["oti", "--help"])
+    told = " ".join(capsys.readouterr().out.partition("\nOTI:")[2].split())
+    assert "--steps STEPS of the optimizer, AdamW (350)" in told
+    assert "weight of the phrase term; 0: no phrases are needed (0.5)" in told
+    for setting in fields(OTI):
+        option = f"--{setting.name.replace('_', '-')} "
+        assert (option in told) == (setting.name != "templates")
+        assert setting.name == "templates" or f"({setting.default})" in told.partition(option)[2]
 
 
 def test_images_to_train_on_are_inverted(backbone_folder: Path, world_folder: Path, tmp_path: Path) -> None:

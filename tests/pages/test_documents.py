@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from mmret.display import Gallery
 from mmret.errors import InputError
 from mmret.pages.documents import MANIFEST, Passwords, list_documents, page_id, split_page_id
 from mmret.pages.failures import write_failures
@@ -34,6 +35,14 @@ def test_documents_are_found_at_any_depth_and_rendered_folders_passed_over(tmp_p
         ("a/c.html", "html"), ("a/d.png", "image"), ("b.PDF", "pdf")
     ]  # fmt: skip
     assert [document.file for document in list_documents(tmp_path, kinds=["pdf"]).documents] == ["b.PDF"]
+
+
+def test_our_own_galleries_are_documents_only_where_they_are_named(tmp_path: Path) -> None:
+    write(tmp_path, "a.html")
+    Gallery("Search", ()).save(tmp_path / "results/found.html")
+    assert [document.file for document in list_documents(tmp_path).documents] == ["a.html"]
+    [named] = list_documents(tmp_path / "results/found.html").documents
+    assert named.file == "found.html"
 
 
 def test_one_file_and_some_files_are_parts_of_a_folder(tmp_path: Path) -> None:

@@ -59,5 +59,8 @@ def test_bad_hybrids_are_told() -> None:
     for weights in ([1], [-1, 2], [0, 0], [float("nan"), 1]):
         with pytest.raises(InputError, match="The weights of a hybrid are"):
             fuse_scores([A, B], 3, weights=weights)
+    for fuse in (fuse_ranks, fuse_scores):
+        with pytest.raises(InputError, match="k is a whole number from 1 up, not -1"):
+            fuse([A, B], -1)
     with pytest.raises(InputError, match="constant of reciprocal ranks is -1"):
         fuse_ranks([A, B], 3, constant=-1)

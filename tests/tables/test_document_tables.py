@@ -185,3 +185,12 @@ def test_words_of_every_set_of_vidore_are_its_own_or_in_a_file_of_its_own() -> N
     }
     read = {row.benchmark: row.method["text"] for row in rows if "text" in row.method}
     assert read == {release.name: f"texts/{release.name}-ocr.jsonl" for release in VIDORE}
+
+
+def test_tables_of_pdfs_join_words_and_looks_in_the_same_ways() -> None:
+    ways = [
+        [row.method for row in spec(name).rows if any("dse-outlines" in part for part in row.parts)]
+        for name in ("documents", "manuals")
+    ]
+    assert ways[0] == ways[1]
+    assert {str(method.get("fuse", "rrf")) for method in ways[0]} == {"rrf", "weighted"}

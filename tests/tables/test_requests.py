@@ -68,6 +68,39 @@ def test_contents_of_named_weights_count(tmp_path: Path) -> None:
     assert identities[0] != identities[1]
 
 
+@pytest.mark.parametrize("name", ["dense-text", "rerank"])
+def test_a_text_model_s_folder_counts_by_its_weights_and_a_hub_s_by_its_commit(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+
+    def found(model: str, **more: str) -> CellRequest:
+        parts = {"of": ["text"]} if name == "rerank" else {}
+        row = {"name": "a", "label": "A", "method": {"name": name, "model": model, **parts, **more}}
+        return request(tmp_path, "a", rows=[TOY["rows"][0], row])
+
+    cells = []
+    for content in (b"one", b"two"):
+        (tmp_path / "encoder").mkdir(exist_ok=True)
+        (tmp_path / "encoder/model.safetensors").write_bytes(content)
+        cells.append(found("encoder"))
+        assert cells[-1].method["model"] == str(tmp_path / "encoder")
+    cells.append(found("us/encoder"))
+    assert "revision" not in cells[-1].method
+    for commit in ("0" * 40, "1" * 40):
+        hub = tmp_path / "cache/models--us--encoder"
+        (hub / f"snapshots/{commit}").mkdir(parents=True)
+        (hub / f"snapshots/{commit}/config.json").write_text("{}")
+        (hub / "refs").mkdir(exist_ok=True)
+        (hub / "refs/main").write_text(commit)
+        cells.append(found("us/encoder"))
+        assert cells[-1].method["revision"] == commit
+    cells.append(found("us/encoder", revision="main"))
+    assert cells[-1].method["revision"] == "main"
+    assert len({cell.identity for cell in cells}) == len(cells) == 6
+    assert "weights" not in found("not a name").description
+
+
 def test_rows_share_a_training_and_seeds_do_not(tmp_path: Path) -> None:
     base, pdv, other = request(tmp_path, "lincir"), request(tmp_path), request(tmp_path, seed=1)
     assert base.train_identity == pdv.train_identity
