@@ -170,6 +170,12 @@ def test_a_config_opens_with_its_source_command_data_cost_and_score(path: Path) 
     assert path.relative_to(CONFIGS.parent).as_posix() in header
 
 
+@pytest.mark.parametrize("path", TRAININGS, ids=name)
+def test_a_config_names_no_place_but_its_root(path: Path) -> None:
+    """Else another root from the command line, or another seed of a table, would write into this one's folder."""
+    assert not re.findall(r"dirpath|save_dir", path.read_text(encoding="utf-8"))
+
+
 def count_batches(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the steps that the modules are about to take, in a list that grows as they do."""
     taken: list[str] = []
