@@ -88,8 +88,11 @@ def options_of(*words: str) -> set[str]:
 
 
 def arguments(config: Path, key: str) -> set[str]:
-    """What the class of `model` or `data` in a configuration takes, as options of `mmret fit`."""
-    module, _, name = yaml.safe_load(config.read_text("utf-8"))[key]["class_path"].rpartition(".")
+    """What the class of `model` or `data` in a configuration takes, as options of `mmret fit`; none without a class."""
+    path = yaml.safe_load(config.read_text("utf-8")).get(key, {}).get("class_path")
+    if path is None:
+        return set()
+    module, _, name = path.rpartition(".")
     taken = signature(getattr(import_module(module), name)).parameters
     return {f"--{key}.{start}{argument}" for argument in taken for start in ("", "init_args.")}
 
