@@ -98,10 +98,7 @@ def _command(request: CellRequest, train: Mapping[str, Any], folder: Path) -> li
     options |= {
         "model.init_args.backbone": request.backbone,
         "seed_everything": request.seed,
-        "trainer.logger": "lightning.pytorch.loggers.CSVLogger",
-        "trainer.logger.init_args.save_dir": folder,
-        "trainer.logger.init_args.name": "",
-        "trainer.logger.init_args.version": "",
+        "trainer.logger": "true",
         "trainer.default_root_dir": folder,
     }
     return [

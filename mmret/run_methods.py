@@ -64,8 +64,13 @@ _KINDS: Final[Mapping[str, tuple[str, Callable[[Any], bool]]]] = {
     "batch_size": _COUNT,
     "fuse": ("rrf or weighted", lambda value: value in ("rrf", "weighted")),
     "of": ("a list of rows", lambda value: isinstance(value, list)),
+    **dict.fromkeys(
+        ("text", "method", "model", "revision", "query_prompt", "document_prompt", "scorer", *_ANALYSER),
+        _TEXT,
+    ),
 }
-"""What an option must be, and how that is told; a text where nothing stands here."""
+"""What an option must be, and how that is told; an option that does not stand here its method checks itself."""
+_ANYTHING: Final = ("anything", lambda value: True)
 
 
 def run_method(request: CellRequest, benchmark: Benchmark) -> Run:
@@ -89,7 +94,7 @@ def _check_options(request: CellRequest, known: Sequence[str]) -> None:
             f"The method {request.method['name']} has no option {unknown[0]!r}; it has {', '.join(known) or 'none'}."
         )
     for option, value in given.items():
-        wanted, fits = _KINDS.get(option, _TEXT)
+        wanted, fits = _KINDS.get(option, _ANYTHING)
         if not fits(value):
             raise InputError(f"Row {request.row}: {option} is {value!r}, where {wanted} is needed.")
 

@@ -26,7 +26,8 @@ MODULES = tuple(getattr(methods, name) for name in methods.__all__)
 STEPS = ("training_step", "validation_step", "test_step")
 CONFIGS = Path(__file__).parents[1] / "configs"
 TABLES = sorted(CONFIGS.glob("tables/**/*.yaml"))
-TRAININGS = sorted(set(CONFIGS.rglob("*.yaml")) - set(TABLES))
+BASES = sorted(CONFIGS.rglob("base.yaml"))
+TRAININGS = sorted(set(CONFIGS.rglob("*.yaml")) - set(TABLES) - set(BASES))
 
 
 def write_world() -> None:
@@ -157,10 +158,18 @@ def test_every_config_has_a_trial() -> None:
     assert [name(path) for path in TRAININGS] == sorted(TRIALS)
 
 
-HEADER = ["Papers?|Method", "Commands?", "Data", "Time", "[Ss]core|Expected"]
+def options(path: Path) -> list[str]:
+    """The configurations of a training: its own, upon the base of its folder where there is one."""
+    base = path.with_name("base.yaml")
+    return [
+        f"--config {each.relative_to(CONFIGS.parent).as_posix()}" for each in (base, path) if each.is_file()
+    ]
 
 
-@pytest.mark.parametrize("path", [*TRAININGS, *TABLES], ids=name)
+HEADER = ["Papers?|Method", "Commands?", "Data", "[Tt]ime", "[Ss]core|Expected"]
+
+
+@pytest.mark.parametrize("path", [*TRAININGS, *BASES, *TABLES], ids=name)
 def test_a_config_opens_with_its_source_command_data_cost_and_score(path: Path) -> None:
     lines = takewhile(lambda line: line.startswith("#"), path.read_text(encoding="utf-8").splitlines())
     header = "\n".join(lines)
@@ -168,6 +177,13 @@ def test_a_config_opens_with_its_source_command_data_cost_and_score(path: Path) 
         words for words in HEADER if not re.search(rf"(^# |\. |and )({words})\b", header, re.MULTILINE)
     ] == []
     assert path.relative_to(CONFIGS.parent).as_posix() in header
+    assert path not in TRAININGS or " ".join(options(path)) in header
+
+
+@pytest.mark.parametrize("path", [*TRAININGS, *BASES], ids=name)
+def test_a_config_names_no_place_but_its_root(path: Path) -> None:
+    """Else another root from the command line, or another seed of a table, would write into this one's folder."""
+    assert not re.findall(r"dirpath|save_dir", path.read_text(encoding="utf-8"))
 
 
 def count_batches(monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -198,7 +214,8 @@ def test_a_config_runs_for_one_batch(path: Path, tmp_path: Path, monkeypatch: py
     write_world()
     if "tiny-qwen2-vl" in " ".join(trial.options):
         FAMILIES["qwen2_vl"](Path("runs/tiny-qwen2-vl"))
-    words = [trial.command, f"--config={path}", *trial.options]
+    configs = " ".join(options(path)).replace("configs/", f"{CONFIGS}/").split()
+    words = [trial.command, *configs, *trial.options]
     assert main([*words, "--trainer.fast_dev_run=true", "--trainer.accelerator=cpu"]) == 0
     # One batch of each loader: a training's or validation's one, a test's images and queries.
     assert batches and set(batches) <= set(STEPS)

@@ -17,6 +17,7 @@ The modules that build models are imported when one of their names is asked for.
 
 from importlib import import_module
 from pathlib import Path
+from typing import NamedTuple
 
 from mmret.backbones.base import Backbone
 from mmret.backbones.preprocess import OWN, ImageTransform
@@ -26,13 +27,27 @@ from mmret.errors import InputError, nearest
 MINIATURES = ("miniature-clip", "miniature-pages")
 """The models that ship with the package (`miniature.FOLDERS`)."""
 
-_LOADERS = {
-    "open_clip": ("mmret.backbones.openclip", "OpenClipBackbone"),
-    "open_clip_crops": ("mmret.backbones.openclip_crops", "CroppedBackbone"),
-    "timm": ("mmret.backbones.timm_images", "TimmBackbone"),
-    "miniature": ("mmret.backbones.miniature", "MiniatureBackbone"),
-    "vlm": ("mmret.backbones.vlm_pages", "VlmBackbone"),
+
+class Loader(NamedTuple):
+    """What builds the models of one kind: the subclass `kind` of `Backbone` in `module`.
+
+    `form` says what stands behind the loader's name and a colon in the names that are its own: `timm:NAME`. A loader
+    without one has no such names.
+    """
+
+    module: str
+    kind: str
+    form: str = ""
+
+
+LOADERS = {
+    "open_clip": Loader("mmret.backbones.openclip", "OpenClipBackbone", "ARCH/TAG"),
+    "open_clip_crops": Loader("mmret.backbones.openclip_crops", "CroppedBackbone"),
+    "timm": Loader("mmret.backbones.timm_images", "TimmBackbone", "NAME"),
+    "miniature": Loader("mmret.backbones.miniature", "MiniatureBackbone"),
+    "vlm": Loader("mmret.backbones.vlm_pages", "VlmBackbone", "FOLDER"),
 }
+"""Loader → what it builds; its key is the `loader` of the specs that it describes."""
 
 
 def load_backbone(
@@ -70,7 +85,7 @@ def transform_of(spec: BackboneSpec) -> ImageTransform:
 
 
 def names() -> list[str]:
-    """Return every short name, sorted (paths, `open_clip:` and `timm:` names come on top)."""
+    """Return every short name, sorted (paths, and names with a loader's prefix, come on top)."""
     from mmret.backbones.openclip_names import catalogue
     from mmret.backbones.vlm_presets import PRESETS
 
@@ -96,8 +111,8 @@ def pick_device(device: str) -> str:
 
 
 def _loader(loader: str) -> type[Backbone]:
-    module, name = _LOADERS[loader]
-    found: type[Backbone] = getattr(import_module(module), name)
+    known = LOADERS[loader]
+    found: type[Backbone] = getattr(import_module(known.module), known.kind)
     return found
 
 
@@ -110,11 +125,11 @@ def _is_page_encoder(name: str) -> bool:
 def _loader_of(name: str) -> str:
     """Say which loader a name belongs to; raises `InputError` for a name that nobody knows."""
     prefix, colon, _ = name.partition(":")
-    if colon and prefix in ("open_clip", "timm"):
+    if colon and prefix in LOADERS and LOADERS[prefix].form:
         return prefix
     if name in MINIATURES:
         return "miniature"
-    if prefix == "vlm" or "?" in name or _is_page_encoder(name):
+    if "?" in name or _is_page_encoder(name):
         return "vlm"
     from mmret.backbones.openclip_names import find
 
@@ -122,7 +137,7 @@ def _loader_of(name: str) -> str:
         return "open_clip"
     if "/" in name or "\\" in name:
         raise InputError(f"{name} does not exist: a backbone's name with a slash in it is a path.")
+    forms = ", ".join(f"{loader}:{known.form}" for loader, known in LOADERS.items() if known.form)
     raise InputError(
-        f"unknown backbone {name!r}{nearest(name, names())}; open_clip:ARCH/TAG, timm:NAME, vlm:FOLDER and "
-        "paths of checkpoints work too."
+        f"unknown backbone {name!r}{nearest(name, names())}; {forms} and paths of checkpoints work too."
     )

@@ -13,8 +13,8 @@ TOKENS = "tokens"
 class BackboneSpec:
     """Everything that decides which vectors a backbone gives, known before any weights are read.
 
-    `name` is the short name that stands in YAML and in table rows. `loader` names the module of
-    `mmret.backbones` that builds the model, `architecture` and `weights` say to that loader what to build
+    `name` is the short name that stands in YAML and in table rows. `loader` is the key of
+    `registry.LOADERS` that builds the model, `architecture` and `weights` say to that loader what to build
     (`weights` is a tag, or the path of a local checkpoint), and `revision` is an immutable mark of the
     weights' bytes. `width` is the number of features D of a vector, `pooling` says how a tower (the
     text tower, where there is one) makes one vector of many tokens. `preprocess` is a name of

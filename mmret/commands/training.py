@@ -3,18 +3,23 @@
 Modules, data and callbacks are given by `class_path`. Several `--config` are merged from left to right, then
 come single options: a later value replaces an earlier one, whole lists included. A list grows instead with a
 plus sign: `callbacks+:` in a config, `--trainer.callbacks+=` on the command line.
+
+`trainer.default_root_dir` alone says where a run leaves its log, its checkpoints and its weights.
 """
 
 import warnings
 from collections.abc import Sequence
-from typing import cast
+from pathlib import Path
+from typing import Any, cast
 
 import torch
 from jsonargparse import ArgumentError, set_dumper
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.accelerators import CPUAccelerator
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import CSVLogger
 
 from mmret.commands.allocator import keep_freed_memory
 from mmret.commands.configuration import (
@@ -70,6 +75,25 @@ class TrainingCLI(LightningCLI):
             if not str(error).startswith("Does not validate"):
                 raise
             raise InputError(one_sentence(str(error))) from error
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Build the trainer; a log and checkpoints that are given no place lie in its root folder.
+
+        The log is `metrics.csv`, that of validate, test or predict in a folder of its own: a CSVLogger deletes the one
+        before it. What was built is told its place, not the configuration: the `config.yaml` that a run keeps can
+        then be run again with another root.
+        """
+        settings = self._get(self.config_init, "trainer")
+        root = settings["default_root_dir"] or Path.cwd()
+        if settings["logger"] is None or settings["logger"] is True:
+            own = "" if self.subcommand == "fit" else str(self.subcommand)
+            kwargs["logger"] = CSVLogger(root, name="", version=own)
+        callbacks = settings["callbacks"]
+        for callback in callbacks if isinstance(callbacks, list) else [callbacks]:
+            if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
+                # As Lightning resolves one that is given.
+                callback.dirpath = ModelCheckpoint(dirpath=root).dirpath
+        return super().instantiate_trainer(**kwargs)
 
     def _parse_ckpt_path(self) -> None:
         """Nothing is left to do: `parse_arguments` has read the checkpoint, as the weakest config."""

@@ -176,5 +176,5 @@ def _block(source: int, target: int, dropout: float) -> nn.Sequential:
     return nn.Sequential(nn.Linear(source, target), nn.Dropout(dropout), nn.ReLU())
 
 
-NETWORKS: tuple[type[MappingNetwork] | type[Pic2WordNetwork], ...] = (MappingNetwork, Pic2WordNetwork)
+NETWORKS: tuple[type[Phi], ...] = (MappingNetwork, Pic2WordNetwork)
 """Every form of φ; a file's keys say which one it is."""

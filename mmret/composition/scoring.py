@@ -6,8 +6,9 @@ known here by its idea alone, and the scoring of that name says what it does ins
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from inspect import signature
 from math import isfinite
 from typing import Any, ClassVar, Protocol
 
@@ -121,11 +122,11 @@ class AdaST:
         return scores
 
 
-SCORINGS: dict[str, type[Seize] | type[AdaST]] = {Seize.name: Seize, AdaST.name: AdaST}
+SCORINGS: dict[str, Callable[..., Transform]] = {Seize.name: Seize, AdaST.name: AdaST}
 """Scorings by name, for YAML."""
 
 
-def scoring_from_spec(spec: str | Mapping[str, Any]) -> Seize | AdaST:
+def scoring_from_spec(spec: str | Mapping[str, Any]) -> Transform:
     """The scoring of a table's row: {name: seize, preset: circo}, {name: seize, positive: …, negative: …}, adast.
 
     Raises:
@@ -141,7 +142,7 @@ def scoring_from_spec(spec: str | Mapping[str, Any]) -> Seize | AdaST:
     try:
         return SCORINGS[name](**arguments)
     except TypeError:
-        known = ", ".join(SCORINGS[name].__dataclass_fields__)
+        known = ", ".join(signature(SCORINGS[name]).parameters)
         raise InputError(f"the scoring {name} takes {known}; it was given {arguments}.") from None
 
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,35 +82,6 @@ class SweepResult:
         np.fmax.at(cells, (rows, steps - first), self.values)
         gammas: Doubles = np.arange(first, last + 1) * np.float64(gamma_step)
         return betas, gammas, cells
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for a JSON record; `from_dict` reads them back."""
-        return {
-            "metric": self.metric,
-            "selected_on": list(self.selected_on),
-            "reported_on": list(self.reported_on),
-            "queries": self.queries,
-            "best": str(self.best),
-            "best_value": self.best_value,
-            "settings": [str(setting) for setting in self.settings],
-            "beta": self.beta.tolist(),
-            "gamma": self.gamma.tolist(),
-            "values": self.values.tolist(),
-        }
-
-    @classmethod
-    def from_dict(cls, record: Mapping[str, Any]) -> SweepResult:
-        """What `to_dict` wrote."""
-        name, split = record["selected_on"]
-        other_name, other_split = record["reported_on"]
-        return cls(
-            record["metric"],
-            (name, split),
-            (other_name, other_split),
-            record["queries"],
-            tuple(PDV.from_spec(text) for text in record["settings"]),
-            *(np.array(record[key], np.float64) for key in ("beta", "gamma", "values")),
-        )
 
 
 def select(

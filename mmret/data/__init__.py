@@ -1,4 +1,4 @@
-"""Images, benchmarks, captions and the miniature world."""
+"""Images, benchmarks, captions, pages with questions, and the miniature world."""
 
 from __future__ import annotations
 
@@ -27,9 +27,15 @@ def load_benchmark(
     """Load a split of a benchmark by name.
 
     Args:
-        name: `miniature` (with `miniature-text-to-image`, `-image-to-text` and `-attributes` beside it),
-            `miniature-pages` (or its `-text`, `-layout` and `-picture` questions alone), `emoji`,
-            `folder:PATH`, or a published benchmark (`mmret data list` prints them).
+        name: A published benchmark (`mmret data list` prints them), or one of
+            `miniature` (with `miniature-text-to-image`, `-image-to-text` and `-attributes` beside it),
+            `miniature-pages` (or its `-text`, `-layout` and `-picture` questions alone), `emoji`;
+            `folder:PATH`: images with captions and edits of one's own;
+            `tables:PATH`, `hub:OWNER/NAME@REVISION`: corpus, queries and qrels (BEIR, ViDoRe), on disk or through
+            `datasets`, with `?language=…` of some queries only;
+            `labelled:PATH`, `outlines:PATH`: questions about a folder of PDFs, or the titles of their outlines
+            (`?only=a.pdf,b.pdf`: of these files); `labelled-within:PATH` and `outlines-within:PATH` search each
+            query's own document. data/README.md shows the layouts.
         split: Its split.
         root: The folder of a published benchmark in its authors' layout, or the one that
             `mmret.data.emoji.prepare_emoji` wrote; by default its own below `$MMRET_DATA`, or below `data`.

@@ -4,15 +4,12 @@ Whatever differs between benchmarks (reference removal, subset pools, several gr
 captions) is a field here, never a branch in the evaluator.
 """
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmret.atomic import write_text
 from mmret.data import records
 from mmret.data.protocol import Protocol, join_captions
 from mmret.errors import InputError
@@ -23,7 +20,6 @@ if TYPE_CHECKING:
 
 _BOUNDED = ("pool", "document")
 """Galleries that are a query's own."""
-_NOT_IN_JSON = ("images", "page_texts", "other_texts")
 
 
 @dataclass(frozen=True)
@@ -171,38 +167,6 @@ class Benchmark:
     def alternatives(self, query: Query) -> tuple[str, ...]:
         """The texts to encode for a query, joined as the protocol says (see `join_captions`)."""
         return join_captions(query.texts, self.protocol.caption_join)
-
-    def save_json(self, path: str | Path) -> None:
-        """Write everything but images and their texts, whole or not at all."""
-        record = {
-            item.name: getattr(self, item.name) for item in fields(self) if item.name not in _NOT_IN_JSON
-        }
-        record["protocol"] = asdict(self.protocol)
-        record["queries"] = [asdict(query) for query in self.queries]
-        write_text(path, json.dumps(record, ensure_ascii=False, indent=1) + "\n")
-
-    @classmethod
-    def load_json(cls, path: str | Path, images: "ImageSource") -> "Benchmark":
-        """Read what `save_json` wrote; the images come from the given source."""
-        record = records.read_json(path)
-        if not isinstance(record, dict):
-            raise InputError(f"{path} holds a {type(record).__name__}, not the object of a benchmark.")
-        queries = records.field(record, "queries", list, str(path))
-        return cls(
-            name=records.field(record, "name", str, str(path)),
-            version=records.field(record, "version", str, str(path)),
-            split=records.field(record, "split", str, str(path)),
-            images=images,
-            gallery=records.strings(record.get("gallery"), "gallery", str(path)),
-            queries=tuple(parse_query(item, f"{path}, query {row}") for row, item in enumerate(queries)),
-            protocol=Protocol.from_record(records.field(record, "protocol", dict, str(path)), str(path)),
-            metrics=records.strings(record.get("metrics", []), "metrics", str(path)),
-            averages=tuple(
-                records.strings(group, "averages", str(path)) for group in record.get("averages", [])
-            ),
-            texts=record.get("texts", {}),
-            copies=record.get("copies", {}),
-        )
 
 
 def parse_query(record: Mapping[str, Any], where: str) -> Query:

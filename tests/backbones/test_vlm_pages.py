@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from mmret.backbones import load_backbone
+from mmret.backbones import load_backbone, vlm_families
 from mmret.backbones.base import Features, TokenVectors
 from mmret.backbones.vlm_pages import VlmBackbone, longrope_limit
 from mmret.errors import InputError
@@ -48,6 +48,10 @@ def flat(features: Features | Sequence[Features]) -> Tensor:
     if isinstance(features, TokenVectors):
         return features.vectors
     return features if isinstance(features, Tensor) else torch.cat([flat(each) for each in features])
+
+
+def test_every_family_has_a_tiny_model() -> None:
+    assert {*vlm_families.FAMILIES, *vlm_families.WRAPPERS} == set(FAMILIES)
 
 
 SMALL = {"phi3_v": {"resizing": "crops-2x1"}}

@@ -83,15 +83,65 @@ def test_a_run_keeps_its_config_and_may_write_it_again() -> None:
 
 
 def test_logs_lie_under_runs_and_seeds_repeat() -> None:
-    first, second = run("fit", *TOY), run("fit", *TOY)
+    other = "--trainer.default_root_dir=other"
+    first, second = run("fit", *TOY), run("fit", *TOY, other)
     assert torch.equal(first.layer.weight, second.layer.weight)
-    assert not torch.equal(first.layer.weight, run("fit", *TOY, "--seed_everything=1").layer.weight)
-    saved = sorted(Path("runs").rglob("config.yaml"))
-    assert [yaml.safe_load(path.read_text(encoding="utf-8"))["seed_everything"] for path in saved] == [
-        0,
-        0,
-        1,
-    ]
+    assert not torch.equal(first.layer.weight, run("fit", *TOY, other, "--seed_everything=1").layer.weight)
+    seeds = [yaml.safe_load(Path(root, "config.yaml").read_text("utf-8")) for root in ("runs", "other")]
+    assert [saved["seed_everything"] for saved in seeds] == [0, 1]
+
+
+@pytest.fixture
+def saved() -> str:
+    """A configuration that saves checkpoints, logs every step and names its root alone."""
+    saving = {"class_path": f"{CALLBACKS}.ModelCheckpoint"}
+    arguments = {"every_n_train_steps": 1, "save_last": True, "save_top_k": 0}
+    trainer = {"default_root_dir": "own", "log_every_n_steps": 1}
+    trainer["callbacks"] = [{**saving, "init_args": arguments}]
+    return config("saved.yaml", model=toy(), data=TOY[1].split("=")[1], trainer=trainer)
+
+
+def files() -> set[str]:
+    return {path.as_posix() for path in Path().rglob("*") if path.is_file()}
+
+
+def test_another_root_takes_all_that_a_run_leaves(saved: str) -> None:
+    run("fit", f"--config={saved}", "--trainer.default_root_dir=other")
+    names = ("config.yaml", "hparams.yaml", "last.ckpt", "metrics.csv")
+    assert files() == {saved, *(f"other/{name}" for name in names)}
+    run("fit", "--config=other/config.yaml", "--trainer.default_root_dir=third")
+    assert Path("third/last.ckpt").is_file()
+    assert not Path("own").exists()
+
+
+def test_places_that_are_given_win(saved: str) -> None:
+    logger = ["--trainer.logger=CSVLogger", "--trainer.logger.save_dir=logs", "--trainer.logger.version=one"]
+    run("fit", f"--config={saved}", "--trainer.callbacks.dirpath=kept", *logger)
+    logged = {f"logs/lightning_logs/one/{name}" for name in ("config.yaml", "hparams.yaml", "metrics.csv")}
+    assert files() == {saved, "kept/last.ckpt", *logged}
+    run("fit", f"--config={saved}", "--trainer.logger=false")
+    assert {name for name in files() if name.startswith("own/")} == {"own/config.yaml", "own/last.ckpt"}
+
+
+def test_a_run_resumes_from_its_root_and_its_log_survives_a_test(saved: str) -> None:
+    run("fit", f"--config={saved}")
+    log = Path("own/metrics.csv").read_text("utf-8")
+    resumed = ["--ckpt_path=own/last.ckpt", "--trainer.default_root_dir=own"]
+    run("test", f"--config={saved}", *resumed)
+    assert Path("own/metrics.csv").read_text("utf-8") == log
+    assert Path("own/test/metrics.csv").is_file()
+    assert main(["fit", f"--config={saved}", *resumed, *QUIET[:-1], "--trainer.max_epochs=3"]) == 0
+    assert torch.load("own/last.ckpt", weights_only=True)["global_step"] == 6
+    assert sorted(Path("own").glob("*.ckpt")) == [Path("own/last.ckpt")]
+
+
+def test_a_printed_config_can_be_read_back(saved: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["fit", f"--config={saved}", "--print_config"])
+    Path("printed.yaml").write_text(capsys.readouterr().out, encoding="utf-8")
+    run("fit", "--config=printed.yaml", "--trainer.default_root_dir=other")
+    assert Path("other/last.ckpt").is_file()
+    assert not Path("own").exists()
 
 
 def test_an_unknown_key_is_named(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,3 @@
-import json
 from typing import Any
 
 import numpy as np
@@ -68,10 +67,3 @@ def test_the_heat_map_shows_the_best_of_each_cell() -> None:
         row, column = int(setting.beta > 0), 2 * int(setting.beta > 0)
         expected[row, column] = np.fmax(expected[row, column], value)
     assert np.array_equal(cells, expected, equal_nan=True)
-
-
-def test_records_read_back() -> None:
-    found = result([PDV(1, 0, 0.3), PDV(1, "auto", 0.7)])
-    back = SweepResult.from_dict(json.loads(json.dumps(found.to_dict())))
-    assert back.to_dict() == found.to_dict()
-    assert (back.best, back.selected_on, back.reported_on) == (found.best, VAL, TEST)

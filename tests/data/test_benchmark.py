@@ -1,11 +1,9 @@
-import json
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from mmret.data.benchmark import Benchmark, Query
+from mmret.data.benchmark import Benchmark, Query, parse_query
 from mmret.data.protocol import Protocol, join_captions
 from mmret.errors import InputError
 
@@ -118,29 +116,11 @@ def test_unknown_protocol_values_are_refused() -> None:
         Protocol(caption_join="or")  # type: ignore[arg-type]
 
 
-def test_a_saved_benchmark_comes_back_equal(tmp_path: Path) -> None:
-    images = FourImages()
-    whole = benchmark(images=images, protocol=Protocol(remove_reference=True, preprocess="target-pad-1.25"))
-    whole.save_json(tmp_path / "toy.json")
-    assert Benchmark.load_json(tmp_path / "toy.json", images) == whole
-    assert [path.name for path in tmp_path.iterdir()] == ["toy.json"]
-
-
-@pytest.mark.parametrize(
-    ("change", "sentence"),
-    [
-        ({"queries": None}, "'queries' is None, where a list is needed"),
-        ({"name": 3}, "'name' is 3, where a str is needed"),
-        ({"protocol": {"reference": "removed"}}, "protocol field 'reference' is none of remove_reference"),
-        ({"queries": [{"id": "q"}]}, "query 0 has no 'text'"),
-    ],
-)
-def test_faulty_files_are_refused(tmp_path: Path, change: dict[str, object], sentence: str) -> None:
-    path = tmp_path / "toy.json"
-    benchmark().save_json(path)
-    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
-    with pytest.raises(InputError, match=sentence):
-        Benchmark.load_json(path, FourImages())
+def test_faulty_records_are_refused() -> None:
+    with pytest.raises(InputError, match="toy: the protocol field 'reference' is none of remove_reference"):
+        Protocol.from_record({"reference": "removed"}, "toy")
+    with pytest.raises(InputError, match="query 0 has no 'text'"):
+        parse_query({"id": "q"}, "query 0")
 
 
 def test_the_repr_is_one_line() -> None:

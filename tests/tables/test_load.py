@@ -30,7 +30,7 @@ def test_rows_take_what_they_leave_out_from_table_and_base(tmp_path: Path) -> No
 
 
 def test_a_base_without_claims_is_a_claim(tmp_path: Path) -> None:
-    assert write_spec(tmp_path).claims == (ClaimSpec("lincir-pdv", "lincir", "success@1"),)
+    assert write_spec(tmp_path).claims == (ClaimSpec("lincir+pdv", "lincir", "success@1"),)
     assert write_spec(tmp_path, claims=[]).claims == ()
 
 
@@ -96,11 +96,11 @@ def test_the_example_of_the_documentation_is_a_table(tmp_path: Path) -> None:
     assert [row.name for row in spec.rows] == [
         "text",
         "lincir",
-        "lincir-control",
-        "lincir-pdv",
-        "lincir-seize",
+        "lincir+fusion",
+        "lincir+pdv",
+        "lincir+seize",
     ]
-    assert [claim.against for claim in spec.claims] == ["lincir", "lincir-control", "lincir"]
+    assert [claim.against for claim in spec.claims] == ["lincir", "lincir+fusion", "lincir"]
     assert [claim.margin for claim in spec.claims] == [0, 0, 5]
 
 

@@ -2,7 +2,9 @@
 
 The words are those of the miniature world (captions and both banks of edits), of the Unicode names of emoji, and
 the commonest English function words; whatever else a user types is spelled with shorter pieces, as in CLIP.
-Needs the `tokenizers` library (extra `dev`); the result is committed, so only a change of the words calls for it.
+Needs the `tokenizers` library (extra `vlm`). The result is committed beside the weights that read it, so only a change
+of the words, and a new training, call for another. Merges of equal weight come in any order: the same words twice give
+two files that number their tokens differently.
 """
 
 from __future__ import annotations
