@@ -30,7 +30,7 @@ def test_rows_take_what_they_leave_out_from_table_and_base(tmp_path: Path) -> No
 
 
 def test_a_base_without_claims_is_a_claim(tmp_path: Path) -> None:
-    assert write_spec(tmp_path).claims == (ClaimSpec("lincir+pdv", "lincir", "success@1"),)
+    assert write_spec(tmp_path).claims == (ClaimSpec("lincir-pdv", "lincir", "success@1"),)
     assert write_spec(tmp_path, claims=[]).claims == ()
 
 
