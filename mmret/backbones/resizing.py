@@ -3,9 +3,9 @@
 | name | what becomes of a page of W × H pixels | who uses it |
 |---|---|---|
 | `native` | it stays as it is; the model's own processor does the rest | Phi-4-multimodal |
-| `square-N` | N × N, proportions lost | PaliGemma, ColPali (448); DSE-Qwen2 (756) |
+| `square-N` | N × N, proportions lost | PaliGemma, ColPali (448); DSE's training of Qwen2-VL (756) |
 | `longest-N` | the longer side shrunk to N where it is longer | Idefics3, SmolVLM |
-| `smart-F-MIN-MAX` | both sides multiples of F, MIN … MAX squares of F × F, proportions kept | Qwen-VL |
+| `smart-F-MIN-MAX` | both sides multiples of F, MIN … MAX squares of F × F, proportions kept | Qwen-VL, DSE-Qwen2 |
 | `crops-XxY` | X × Y tiles, proportions lost | Phi-3-vision as the DSE paper has it |
 | `hd-N` | white bars to whole tiles, at most N of them, proportions kept | Phi-3-vision as published |
 

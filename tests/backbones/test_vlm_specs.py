@@ -2,9 +2,10 @@ import json
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from mmret.backbones import resolve, vlm_files
-from mmret.backbones.registry import names
+from mmret.backbones.registry import names, transform_of
 from mmret.backbones.vlm_presets import PRESETS
 from mmret.backbones.vlm_specs import VlmSpec, as_loaded, own_resizing
 from mmret.errors import InputError
@@ -18,14 +19,28 @@ def test_presets_are_described_without_weights(name: str) -> None:
     assert name in names()
 
 
-def test_dse_qwen2_is_asked_as_it_was_trained() -> None:
-    """The chat of texttron/tevatron: a dummy image in the query, no generation prompt, an end of text."""
-    spec = resolve("dse-qwen2-2b-mrl")
-    assert isinstance(spec, VlmSpec)
+@pytest.mark.parametrize(
+    ("name", "end", "resizing"),
+    [
+        # The checkpoint's model card: a generation prompt, min_pixels and max_pixels of 1 and 2,560 squares.
+        ("dse-qwen2-2b-mrl", "<|im_start|>assistant\n<|endoftext|>", "smart-28-1-2560"),
+        # texttron/tevatron's examples/dse/qwen: none, and pages of 748 × 748.
+        ("dse-qwen2-tevatron", "<|endoftext|>", "square-756"),
+    ],
+)
+def test_dse_qwen2_is_asked_as_its_sources_say(name: str, end: str, resizing: str) -> None:
+    spec = resolve(name)
+    assert isinstance(spec, VlmSpec) and spec.weights == "MrLight/dse-qwen2-2b-mrl-v1"
     head = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n"
-    assert spec.query_prompt == head + "{image}Query: {text}<|im_end|>\n<|endoftext|>"
-    assert spec.document_prompt == head + "{image}What is shown in this image?<|im_end|>\n<|endoftext|>"
-    assert (spec.pooling, spec.padding_side, spec.preprocess) == ("last", "left", "square-756")
+    assert spec.query_prompt == head + "{image}Query: {text}<|im_end|>\n" + end
+    assert spec.document_prompt == head + "{image}What is shown in this image?<|im_end|>\n" + end
+    assert (spec.pooling, spec.padding_side, spec.preprocess) == ("last", "left", resizing)
+
+
+def test_pages_of_dse_qwen2_keep_their_proportions() -> None:
+    page = Image.new("RGB", (1240, 1754))  # A4 at 150 dpi
+    assert transform_of(resolve("dse-qwen2-2b-mrl")).pixels(page).shape == (3, 1680, 1176)
+    assert transform_of(resolve("dse-qwen2-tevatron")).pixels(page).shape == (3, 756, 756)
 
 
 def test_what_decides_vectors_is_in_the_fingerprint() -> None:
@@ -62,7 +77,7 @@ def test_a_hubs_revision_is_the_commit_in_the_cache(monkeypatch: pytest.MonkeyPa
         ("dse-qwen2-2b-mrl?width=x", "a width lies between"),
         ("dse-qwen2-2b-mrl?with=4", "has the option 'with=4'"),
         ("dse-qwen2-2b-mrl?pooling=max", "no pooling 'max'"),
-        ("dse-qwen2-2b-mrl?like=dse-qwen", "no preset 'dse-qwen'.*dse-qwen2-2b-mrl"),
+        ("dse-qwen2-2b-mrl?like=dse-qwen", "no preset 'dse-qwen'.*dse-qwen2-"),
         ("dse-qwen2-2b-mrl?quantise=2bit", "8bit and 4bit"),
         ("dse-qwen2-2b-mrl?adapter=nowhere", "holds no adapter of peft"),
         ("vlm:nowhere", "nowhere does not exist"),
