@@ -32,13 +32,16 @@ _NAME = re.compile(
 _MOST_STRETCHED = 200  # Qwen's processors refuse longer : shorter beyond this
 _LARGEST = 2**28  # pixels
 
+TILE = 336
+"""Side of a tile in pixels, of a model that says nothing else: Phi-3-vision's."""
+
 
 @dataclass(frozen=True)
 class PageTransform:
     """A transform PIL image → uint8 [3, H, W] of a size that depends on the image; see this module's table."""
 
     name: str
-    tile: int = 336
+    tile: int = TILE
 
     def __call__(self, image: Image.Image) -> Tensor:
         """Return the page resized: `encode_images` takes it as it is."""
@@ -97,6 +100,14 @@ def parse_resizing(name: str) -> tuple[str, tuple[int, ...]]:
         )
     words = [word for word in found.groups() if word]
     return words[0], tuple(map(int, words[1:]))
+
+
+def step_of(name: str, tile: int = TILE) -> int:
+    """Return what both sides of every resized page are multiples of, in pixels; raises `InputError` for no resizing."""
+    family, numbers = parse_resizing(name)
+    if family in ("square", "smart"):
+        return numbers[0]
+    return tile if family in ("crops", "hd") else 1
 
 
 def _longest(width: int, height: int, longest: int) -> tuple[int, int]:

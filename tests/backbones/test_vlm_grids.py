@@ -52,7 +52,7 @@ GRIDS = {
 
 def loaded(family: str, folder: Path) -> VlmBackbone:
     name = f"vlm:{FAMILIES[family](folder / family)}?pooling=tokens"
-    backbone = load_backbone(name, preprocess="square-16" if "pali" in family else "native")
+    backbone = load_backbone(name, preprocess="square-16" if "pali" in family else "smart-4-1-60")
     assert isinstance(backbone, VlmBackbone)
     return backbone
 
@@ -100,7 +100,7 @@ def test_the_places_of_a_page_are_told_apart(tmp_path: Path) -> None:
 
 def test_clustered_tokens_are_shown_as_they_were(tmp_path: Path) -> None:
     backbone = load_backbone(
-        f"vlm:{FAMILIES['qwen2_vl'](tmp_path / 'q')}?pooling=tokens-3", preprocess="native"
+        f"vlm:{FAMILIES['qwen2_vl'](tmp_path / 'q')}?pooling=tokens-3", preprocess="smart-4-1-60"
     )
     with torch.no_grad():
         patches = backbone.encode_patches(page())
@@ -109,7 +109,7 @@ def test_clustered_tokens_are_shown_as_they_were(tmp_path: Path) -> None:
 
 
 def test_models_of_one_vector_or_without_a_grid_are_refused(tmp_path: Path) -> None:
-    single = load_backbone(f"vlm:{FAMILIES['qwen2_vl'](tmp_path / 'q')}", preprocess="native")
+    single = load_backbone(f"vlm:{FAMILIES['qwen2_vl'](tmp_path / 'q')}", preprocess="smart-4-1-60")
     with pytest.raises(InputError, match="last pooling, which says nothing about its parts"):
         single.encode_patches(page())
     other = load_backbone(f"vlm:{FAMILIES['phi3_v'](tmp_path / 'p')}?pooling=tokens", preprocess="crops-1x1")

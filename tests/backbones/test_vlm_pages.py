@@ -114,7 +114,7 @@ def test_special_tokens_of_a_query_are_words_to_nobody(page_folder: Folder) -> N
 
 def test_a_query_may_carry_a_dummy_image(page_folder: Folder) -> None:
     backbone = load(page_folder("qwen2_vl"), "?like=dse-qwen2-2b-mrl")
-    assert "{image}" in backbone.spec.query_prompt and backbone.spec.preprocess == "smart-28-1-2560"
+    assert "{image}" in backbone.spec.query_prompt and backbone.spec.preprocess == "smart-4-1-2560"
     tokens = backbone.tokenize(TEXTS)
     assert (tokens == backbone.inputs.image_id).sum(dim=1).tolist() == [
         4,

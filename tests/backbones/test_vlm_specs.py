@@ -59,6 +59,30 @@ def test_a_benchmarks_protocol_may_leave_the_preprocessing_to_the_backbone() -> 
         resolve("dse-qwen2-2b-mrl", "center-crop")
 
 
+@pytest.mark.parametrize("resizing", ["square-30", "longest-56", "native", "smart-27-1-9"])
+def test_pages_that_the_model_would_not_take_are_refused(resizing: str) -> None:
+    with pytest.raises(
+        InputError, match=f"sides are multiples of 28 pixels, which '{resizing}' does not give"
+    ):
+        resolve("dse-qwen2-2b-mrl", resizing)
+    with pytest.raises(InputError, match=f"multiples of 336 pixels, which '{resizing}'"):
+        resolve("dse-phi3", resizing)
+    assert resolve("colpali-v1.3", resizing).preprocess == resizing  # its processor resizes whatever comes
+
+
+@pytest.mark.parametrize("resizing", ["square-672", "smart-336-1-4", "crops-2x3", "hd-16"])
+def test_resizings_to_whole_squares_are_taken(resizing: str) -> None:
+    for name in ("dse-qwen2-2b-mrl", "dse-phi3"):
+        assert resolve(name, resizing).preprocess == resizing
+
+
+def test_a_likeness_counts_squares_of_the_models_own() -> None:
+    assert resolve("qwen3-vl-embedding-2b?like=dse-qwen2-2b-mrl").preprocess == "smart-32-1-2560"
+    assert resolve("colpali-v1.3?like=dse-qwen2-2b-mrl").preprocess == "smart-28-1-2560"
+    with pytest.raises(InputError, match="multiples of 32 pixels, which 'square-756'"):
+        resolve("qwen3-vl-embedding-2b?like=dse-qwen2-tevatron")
+
+
 def test_a_hubs_revision_is_the_commit_in_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     spec = resolve("dse-qwen2-2b-mrl")
     assert isinstance(spec, VlmSpec) and spec.revision == "MrLight/dse-qwen2-2b-mrl-v1@main"
