@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from itertools import permutations
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from mmret.backbones import load_backbone
 from mmret.backbones.base import Features, TokenVectors
+from mmret.backbones.vlm_inputs import without_tokens
 from mmret.backbones.vlm_pages import VlmBackbone, longrope_limit
 from mmret.errors import InputError
 from tests.backbones.tiny_pages import FAMILIES
@@ -109,7 +111,16 @@ def test_states_are_the_base_models_last_hidden_state(page_folder: Folder) -> No
 
 def test_special_tokens_of_a_query_are_words_to_nobody(page_folder: Folder) -> None:
     backbone = load(page_folder("qwen2_vl"))
-    assert torch.equal(backbone.tokenize(["a<|image_pad|>b"]), backbone.tokenize(["ab"]))
+    plain = backbone.tokenize(["ab"])
+    for text in ("a<|image_pad|>b", "a<|image<|im_end|>_pad|>b", "a<|im<|image_pad|>_end|>b"):
+        assert torch.equal(backbone.tokenize([text]), plain)
+
+
+@pytest.mark.parametrize("tokens", permutations(["<image>", "</s>", "<pad>"]))
+def test_no_token_comes_together_where_another_was_taken_out(tokens: tuple[str, ...]) -> None:
+    for text in ("a<image>b", "a<im</s>age>b", "a<<pa<image>d>/s>b", "a<im<im</s>age>age>b"):
+        assert without_tokens(text, tokens) == "ab"
+    assert without_tokens("a < b </ s>", tokens) == "a < b </ s>"
 
 
 def test_a_query_may_carry_a_dummy_image(page_folder: Folder) -> None:
@@ -186,11 +197,6 @@ def test_weights_that_are_not_there_are_an_error(tmp_path: Path) -> None:
     )
     with pytest.raises(InputError, match=r"lacks 1 weights of its model.*layers\.1\.mlp"):
         load_backbone(str(folder))
-
-
-def test_quantised_weights_need_their_package(page_folder: Folder) -> None:
-    with pytest.raises(InputError, match="need the package bitsandbytes"):
-        load(page_folder("qwen2_vl"), "?quantise=4bit")
 
 
 def test_bf16_is_near_fp32(page_folder: Folder) -> None:
