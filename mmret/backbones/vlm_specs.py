@@ -11,7 +11,7 @@ Face hub) or the path of a folder. A folder may bring its recipe in `mmret_encod
 | `adapter` | a folder with a LoRA or DoRA adapter of peft |
 | `quantise` | `8bit` or `4bit`, by bitsandbytes |
 | `attention` | transformers' name of an implementation; by default flash attention where it is there, else sdpa |
-| `compile` | `true`: torch.compile |
+| `compile` | `true`: torch.compile; `false` |
 """
 
 import json
@@ -254,6 +254,8 @@ def _with_options(spec: VlmSpec, options: Mapping[str, str]) -> VlmSpec:
         spec = replace(spec, pooling=options["pooling"])
     if options.get("quantise", "") not in _QUANTISATIONS:
         raise InputError(f"{spec.name} asks to quantise to {options['quantise']!r}: 8bit and 4bit are known.")
+    if options.get("compile", "true") not in ("true", "false"):
+        raise InputError(f"{spec.name} asks for compile={options['compile']}: write true or false.")
     spec = replace(
         spec,
         quantise=options.get("quantise", spec.quantise),
@@ -265,7 +267,7 @@ def _with_options(spec: VlmSpec, options: Mapping[str, str]) -> VlmSpec:
 
 
 def _narrowed(spec: VlmSpec, width: str) -> VlmSpec:
-    if not width.isdigit() or not 1 <= int(width) <= spec.width:
+    if not width.isdecimal() or not 1 <= int(width) <= spec.width:
         raise InputError(f"{spec.name} has vectors of {spec.width} numbers: a width lies between 1 and that.")
     return replace(spec, width=int(width))
 

@@ -99,6 +99,8 @@ def test_a_hubs_revision_is_the_commit_in_the_cache(monkeypatch: pytest.MonkeyPa
     [
         ("dse-qwen2-2b-mrl?width=4096", "vectors of 1536 numbers"),
         ("dse-qwen2-2b-mrl?width=x", "a width lies between"),
+        ("dse-qwen2-2b-mrl?width=²", "a width lies between"),
+        ("dse-qwen2-2b-mrl?compile=yes", "compile=yes: write true or false"),
         ("dse-qwen2-2b-mrl?with=4", "has the option 'with=4'"),
         ("dse-qwen2-2b-mrl?pooling=max", "no pooling 'max'"),
         ("dse-qwen2-2b-mrl?like=dse-qwen", "no preset 'dse-qwen'.*dse-qwen2-"),
