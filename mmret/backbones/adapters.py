@@ -16,7 +16,12 @@ if TYPE_CHECKING:
     from peft import LoraConfig
 
 DSE_TARGETS = r".*\.\w+_proj"
-"""The linear maps called `*_proj`, which DSE adapts; a regular expression over the whole of a module's name."""
+"""The linear maps called `*_proj`; a regular expression over the whole of a module's name.
+
+They are those of attention and of gated MLPs, in the language model and, where it names them so, in the vision tower:
+CLIP's and SigLIP's attention, Qwen2.5-VL's MLP (not Qwen2-VL's or Qwen3-VL's), Phi-4's audio tower as well. In
+Phi-3-vision they are just those that DSE's code names (texttron/tevatron, examples/dse/arguments.py), in both towers.
+"""
 
 _LORA = re.compile(r"\.lora_|\.lora\.|lora_magnitude_vector")
 _OUTER = re.compile(r"^(?:base_model\.model\.|module\.)*")
@@ -25,7 +30,15 @@ _WRAPPERS = ("", "model.", "vlm.", "vlm.model.", "language_model.", "model.langu
 
 @dataclass(frozen=True)
 class AdapterSettings:
-    """How a new adapter is made; the defaults are DSE's (arXiv 2406.11251)."""
+    """How a new adapter is made; the defaults are DSE's (arXiv 2406.11251).
+
+    Attributes:
+        rank: Of the two matrices that a map gets.
+        alpha: Their product counts alpha / rank times.
+        dropout: Of what goes into them, in training.
+        dora: Whether magnitude and direction learn apart (DoRA).
+        targets: A regular expression over whole names of linear maps.
+    """
 
     rank: int = 8
     alpha: int = 64

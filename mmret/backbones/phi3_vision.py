@@ -83,7 +83,22 @@ class Phi3VisionModel(nn.Module):
         tiles: Tensor | None = None,
         **_: Any,
     ) -> _States:
-        """Return states [B, L, H] of ids [B, L]; `pixel_values` [ΣT, 3, S, S] and `tiles` [B, 2] are of the pages."""
+        """Return the states behind the last norm.
+
+        Args:
+            input_ids: int64 [B, L], with `image_id` once for every token of a page.
+            attention_mask: int64 [B, L]: 1, and 0 for padding.
+            position_ids: int64 [B, L], counted without padding.
+            pixel_values: Of all pages one behind another, in the model's dtype, [Σ(down · across + 1), 3, S, S], as
+                `Phi3Images` gives them; None for texts alone.
+            tiles: int64 [P, 2]: down and across of the P pages; None for texts alone.
+
+        Returns:
+            `last_hidden_state` [B, L, H], in the model's dtype.
+
+        Raises:
+            RuntimeError: `input_ids` have more places for images than the pages have tokens.
+        """
         embedded = self.language_model.embed_tokens(input_ids)
         if pixel_values is not None and tiles is not None:
             images = self.image_features(pixel_values, tiles.tolist())
@@ -96,7 +111,12 @@ class Phi3VisionModel(nn.Module):
         return _States(found.last_hidden_state)
 
     def image_features(self, pixel_values: Tensor, tiles: Sequence[Sequence[int]]) -> Tensor:
-        """Return the pages' tokens [ΣN, H]: of each the whole page's pixels come first, then its tiles', by row."""
+        """Return the tokens of P pages one behind another, [ΣN, H], in the model's dtype.
+
+        `pixel_values` [Σ(down · across + 1), 3, S, S] hold, page by page, the whole page and then its tiles by row;
+        `tiles` are down and across of each. N is what `count_tokens` says. Raises `RuntimeError` where the two do not
+        agree in the number of tiles.
+        """
         states = self.vision(pixel_values, output_hidden_states=True).hidden_states[-2][:, 1:]
         parts = torch.split(states, [down * across + 1 for down, across in tiles])
         pages = [self._page(part, *shape) for part, shape in zip(parts, tiles, strict=True)]
@@ -169,6 +189,9 @@ def load_phi3_vision(
         spec: Its folder or repository, and how pages are normalised.
         dtype: Of the weights.
         attention: transformers' name of an implementation, for the language model.
+
+    Returns:
+        The model on the CPU, and what stands for its processor.
 
     Raises:
         InputError: weights are absent or unknown, the tokenizer has no token for images, or `spec` quantises.

@@ -35,7 +35,13 @@ class Inputs:
         self.pad_id = int(self.tokenizer.eos_token_id if pad is None else pad)
 
     def of_images(self, prompt: str, pages: Sequence[Tensor]) -> dict[str, Tensor]:
-        """Return the model's arguments for pages uint8 [3, H, W], each in the prompt."""
+        """Return the model's arguments for B pages uint8 [3, H, W], of any sizes, each in a prompt with `{image}`.
+
+        `input_ids` and `attention_mask` are int64 [B, L], as are `position_ids`, `mm_token_type_ids` and
+        `token_type_ids` where the family has them; L is the longest row's. What the image processor gives comes on top,
+        under names and in shapes of its own: pixels are float32. Raises `InputError` for Phi-3-vision's pages that are
+        no whole tiles; other processors raise what they will for pages that were not resized as the spec says.
+        """
         images = self._images(pages)
         texts = [self._expanded(self._written(prompt), images, row) for row in range(len(pages))]
         return {**self._of_padded(self._tokens(texts)), **self._for_model(images)}
@@ -56,7 +62,10 @@ class Inputs:
         return self._tokens([written.replace("{text}", self._harmless(text)) for text in texts])
 
     def of_ids(self, ids: Tensor, prompt: str) -> dict[str, Tensor]:
-        """Return the model's arguments for the ids that `ids` gave for the same prompt."""
+        """Return the model's arguments for ids int64 [B, L], `NONE` behind each row, which `ids` gave for this prompt.
+
+        As for `of_images`; pixels are there only if the prompt has a dummy image, one for each row.
+        """
         inputs = self._of_padded(ids)
         if "{image}" in prompt:
             dummy = self._dummy().to(ids.device)

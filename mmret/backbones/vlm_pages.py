@@ -133,7 +133,11 @@ class VlmBackbone(Backbone):
         return self.train()
 
     def adapt(self, settings: AdapterSettings) -> Self:
-        """Put a new adapter into the language model and let it be trained; no vector changes until it is."""
+        """Put a new adapter into the maps that `settings.targets` names and let it be trained, and nothing else.
+
+        By default they lie in the language model and, for most families, in the vision tower (`adapters.DSE_TARGETS`).
+        No vector changes until it is trained. Raises `InputError` where no map has such a name.
+        """
         add_adapter(self.model, settings)
         return self.to(self.device).unfreeze()
 
