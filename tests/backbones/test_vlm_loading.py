@@ -132,14 +132,15 @@ def test_damaged_adapters_are_refused(
 
 
 @pytest.mark.parametrize("kind", ["phi3_v", "qwen2_vl"])
-def test_loading_is_silent(written: Folder, caplog: pytest.LogCaptureFixture, kind: str) -> None:
+def test_loading_is_silent(
+    written: Folder, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
     folder = written(kind)
-    logger = logging.getLogger("transformers")
-    logger.addHandler(caplog.handler)
+    monkeypatch.setattr(logging.getLogger("transformers"), "handlers", [caplog.handler])
+    caplog.clear()  # of what was said while the folder was written
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         load_backbone(f"vlm:{folder}")
-    logger.removeHandler(caplog.handler)
     assert caplog.records == []
 
 
