@@ -9,15 +9,20 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
+from mmret.backbones.checkpoints import first_of, reading
 from mmret.errors import InputError, missing_extra
 
 if TYPE_CHECKING:
     from peft import LoraConfig
 
 DSE_TARGETS = r".*\.\w+_proj"
-"""The linear maps called `*_proj`, which DSE adapts; a regular expression over the whole of a module's name."""
+"""The linear maps called `*_proj`; a regular expression over the whole of a module's name.
 
-_NAMED = 5
+They are those of attention and of gated MLPs, in the language model and, where it names them so, in the vision tower:
+CLIP's and SigLIP's attention, Qwen2.5-VL's MLP (not Qwen2-VL's or Qwen3-VL's), Phi-4's audio tower as well. In
+Phi-3-vision they are just those that DSE's code names (texttron/tevatron, examples/dse/arguments.py), in both towers.
+"""
+
 _LORA = re.compile(r"\.lora_|\.lora\.|lora_magnitude_vector")
 _OUTER = re.compile(r"^(?:base_model\.model\.|module\.)*")
 _WRAPPERS = ("", "model.", "vlm.", "vlm.model.", "language_model.", "model.language_model.")
@@ -25,7 +30,15 @@ _WRAPPERS = ("", "model.", "vlm.", "vlm.model.", "language_model.", "model.langu
 
 @dataclass(frozen=True)
 class AdapterSettings:
-    """How a new adapter is made; the defaults are DSE's (arXiv 2406.11251)."""
+    """How a new adapter is made; the defaults are DSE's (arXiv 2406.11251).
+
+    Attributes:
+        rank: Of the two matrices that a map gets.
+        alpha: Their product counts alpha / rank times.
+        dropout: Of what goes into them, in training.
+        dora: Whether magnitude and direction learn apart (DoRA).
+        targets: A regular expression over whole names of linear maps.
+    """
 
     rank: int = 8
     alpha: int = 64
@@ -38,22 +51,21 @@ def load_adapter(model: nn.Module, folder: Path) -> nn.Module:
     """Put the adapter of a folder into a model, and return it (changed in place).
 
     Names in the file may have been made for the model that generates (`model.…`), ours is the base model inside it:
-    wrapping names are taken off as far as a module of that name is there. Raises `InputError`, naming keys, where a
-    key of the file has no place, or a place is left without its weights, which would then be random.
+    wrapping names are taken off as far as a module of that name is there. Raises `InputError` where a file is damaged,
+    and, naming keys, where a key has no place, or a place is left without its weights, which would then be random.
     """
     _require_peft()
     from peft import LoraConfig, PeftConfig, inject_adapter_in_model
     from safetensors.torch import load_file
 
-    config = PeftConfig.from_pretrained(str(folder))
-    if not isinstance(config, LoraConfig):
-        raise InputError(f"{folder} holds a {type(config).__name__}: adapters are LoRA's (or DoRA's).")
-    config.inference_mode = True
-    try:
+    with reading(folder, "an adapter of this model"):
+        config = PeftConfig.from_pretrained(str(folder))
+        if not isinstance(config, LoraConfig):
+            raise InputError(f"{folder} holds a {type(config).__name__}: adapters are LoRA's (or DoRA's).")
+        state = load_file(folder / "adapter_model.safetensors")
+        config.inference_mode = True
         inject_adapter_in_model(config, model)
-    except ValueError as error:
-        raise InputError(f"the adapter in {folder} is for another model ({str(error)[:200]}).") from error
-    _fill(model, load_file(folder / "adapter_model.safetensors"), folder)
+    _fill(model, state, folder)
     return model
 
 
@@ -144,7 +156,4 @@ def _inner(key: str, by_name: Mapping[str, str]) -> str | None:
 def _refuse(what: str, keys: Iterable[str], folder: Path) -> None:
     wrong = list(keys)
     if wrong:
-        more = f" and {len(wrong) - _NAMED} more" if len(wrong) > _NAMED else ""
-        raise InputError(
-            f"the adapter in {folder} {what}: {', '.join(wrong[:_NAMED])}{more}; nothing of it is used."
-        )
+        raise InputError(f"the adapter in {folder} {what}: {first_of(wrong)}; nothing of it is used.")

@@ -107,14 +107,14 @@ class Backbone(nn.Module, ABC):
         return build_transform(spec.preprocess, spec.image_size, spec.mean, spec.std, spec.interpolation)
 
     @classmethod
-    def check_preprocess(cls, name: str) -> None:
-        """Raise `InputError` unless `name` is a preprocessing for backbones of this kind."""
+    def check_preprocess(cls, spec: BackboneSpec, name: str) -> None:
+        """Raise `InputError` unless `name` is a preprocessing for the backbone of a spec."""
         parse_name(name)
 
     @classmethod
     def with_preprocess(cls, spec: BackboneSpec, name: str) -> BackboneSpec:
         """Return the spec of the same model with another preprocessing; raises `InputError`."""
-        cls.check_preprocess(name)
+        cls.check_preprocess(spec, name)
         return replace(spec, preprocess=name)
 
     @abstractmethod

@@ -3,12 +3,13 @@
 import hashlib
 import pickle
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
 from huggingface_hub import try_to_load_from_cache
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 
 from mmret.errors import InputError
@@ -16,7 +17,7 @@ from mmret.errors import InputError
 SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
 """safetensors, and pickles of which only tensors and plain values are read."""
 
-# What torch, safetensors and open_clip raise for a file that is no mapping of names to tensors.
+# What torch, safetensors, open_clip, transformers and peft raise for a file that is no mapping of names to tensors.
 _DAMAGE = (
     pickle.UnpicklingError,
     SafetensorError,
@@ -26,6 +27,9 @@ _DAMAGE = (
     KeyError,
     TypeError,
 )
+# The same for a folder that is no model, or none of the kind that is asked for.
+_NO_SUCH_MODEL = (OSError, ValueError, ImportError, StrictDataclassError, re.error)
+_NAMED = 5
 _URL_HASH = re.compile(r"/([0-9a-f]{64})/|-([0-9a-f]{8})\.pt$")
 
 
@@ -86,16 +90,34 @@ def published_revision(url: str, repository: str, filenames: tuple[str, ...]) ->
 
 @contextmanager
 def reading(path: Path | str, architecture: str) -> Iterator[None]:
-    """Turn what goes wrong while weights are read into an `InputError` that names the file and the cause."""
+    """Turn what goes wrong while a model is read into an `InputError` that names the file or folder and the cause.
+
+    That is damage, weights of another model, a missing file or package, or a setting that the model does not know.
+    """
     try:
         yield
+    except InputError:
+        raise
     except RuntimeError as error:
         raise InputError(_why_unfit(str(error), path, architecture)) from error
     except _DAMAGE as error:
         raise InputError(
-            f"{path} is damaged or holds more than tensors ({type(error).__name__}), and is not read: export "
-            "the state dict as safetensors."
+            f"{path} is damaged or holds more than tensors ({type(error).__name__}: {_told(error)}), and is not read: "
+            "fetch it again, or export the state dict as safetensors."
         ) from error
+    except _NO_SUCH_MODEL as error:
+        raise InputError(f"{path} cannot be read as {architecture} ({_told(error)}).") from error
+
+
+def _told(error: Exception) -> str:
+    """Return what an error says, on one line and not much of it."""
+    return " ".join(str(error).split())[:300].rstrip(".")
+
+
+def first_of(keys: Sequence[str]) -> str:
+    """Return the first few of some keys, and how many more there are, as text."""
+    more = f" and {len(keys) - _NAMED} more" if len(keys) > _NAMED else ""
+    return ", ".join(keys[:_NAMED]) + more
 
 
 def _why_unfit(message: str, path: Path | str, architecture: str) -> str:

@@ -68,10 +68,10 @@ class OpenClipBackbone(Backbone):
         return cls(spec, model, precision).to(device).freeze()
 
     @classmethod
-    def check_preprocess(cls, name: str) -> None:
+    def check_preprocess(cls, spec: BackboneSpec, name: str) -> None:
         """Raise `InputError` unless `name` is a preprocessing of one square, or of crops."""
         if parse_crops(name) is None:
-            super().check_preprocess(name)
+            super().check_preprocess(spec, name)
 
     @classmethod
     def with_preprocess(cls, spec: BackboneSpec, name: str) -> BackboneSpec:

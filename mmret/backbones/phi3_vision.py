@@ -14,13 +14,16 @@ tokenizer makes of a newline behind an image; no public weights were ever loaded
 
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mmret.backbones.checkpoints import first_of
 from mmret.backbones.vlm_files import model_folder, read_config, refuse_unread
+from mmret.backbones.vlm_inputs import token_id
 from mmret.backbones.vlm_specs import VlmSpec
 from mmret.errors import InputError
 
@@ -80,7 +83,22 @@ class Phi3VisionModel(nn.Module):
         tiles: Tensor | None = None,
         **_: Any,
     ) -> _States:
-        """Return states [B, L, H] of ids [B, L]; `pixel_values` [ΣT, 3, S, S] and `tiles` [B, 2] are of the pages."""
+        """Return the states behind the last norm.
+
+        Args:
+            input_ids: int64 [B, L], with `image_id` once for every token of a page.
+            attention_mask: int64 [B, L]: 1, and 0 for padding.
+            position_ids: int64 [B, L], counted without padding.
+            pixel_values: Of all pages one behind another, in the model's dtype, [Σ(down · across + 1), 3, S, S], as
+                `Phi3Images` gives them; None for texts alone.
+            tiles: int64 [P, 2]: down and across of the P pages; None for texts alone.
+
+        Returns:
+            `last_hidden_state` [B, L, H], in the model's dtype.
+
+        Raises:
+            RuntimeError: `input_ids` have more places for images than the pages have tokens.
+        """
         embedded = self.language_model.embed_tokens(input_ids)
         if pixel_values is not None and tiles is not None:
             images = self.image_features(pixel_values, tiles.tolist())
@@ -93,7 +111,12 @@ class Phi3VisionModel(nn.Module):
         return _States(found.last_hidden_state)
 
     def image_features(self, pixel_values: Tensor, tiles: Sequence[Sequence[int]]) -> Tensor:
-        """Return the pages' tokens [ΣN, H]: of each the whole page's pixels come first, then its tiles', by row."""
+        """Return the tokens of P pages one behind another, [ΣN, H], in the model's dtype.
+
+        `pixel_values` [Σ(down · across + 1), 3, S, S] hold, page by page, the whole page and then its tiles by row;
+        `tiles` are down and across of each. N is what `count_tokens` says. Raises `RuntimeError` where the two do not
+        agree in the number of tiles.
+        """
         states = self.vision(pixel_values, output_hidden_states=True).hidden_states[-2][:, 1:]
         parts = torch.split(states, [down * across + 1 for down, across in tiles])
         pages = [self._page(part, *shape) for part, shape in zip(parts, tiles, strict=True)]
@@ -172,8 +195,22 @@ class Phi3Processor:
 def load_phi3_vision(
     spec: VlmSpec, dtype: torch.dtype, attention: str
 ) -> tuple[Phi3VisionModel, Phi3Processor]:
-    """Read a folder or repository in the published layout; raises `InputError` where weights are absent or unknown."""
-    from safetensors import safe_open
+    """Read a folder or repository in the published layout.
+
+    Args:
+        spec: Its folder or repository, and how pages are normalised.
+        dtype: Of the weights.
+        attention: transformers' name of an implementation, for the language model.
+
+    Returns:
+        The model on the CPU, and what stands for its processor.
+
+    Raises:
+        InputError: weights are absent or unknown, the tokenizer has no token for images, or `spec` quantises.
+        ValueError, ImportError, OSError, RuntimeError, SafetensorError: of transformers, torch and safetensors, for
+            files that are damaged or of another model, and for an attention that is not there (`checkpoints.reading`
+            makes an `InputError` of them).
+    """
     from transformers import AutoTokenizer
 
     if spec.quantise:
@@ -181,10 +218,19 @@ def load_phi3_vision(
     config = read_config(spec.weights, "config.json")
     folder = model_folder(spec.weights, spec.revision)
     tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
-    image_id: Any = tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)
-    if image_id is None or image_id == tokenizer.unk_token_id:
-        raise InputError(f"the tokenizer of {spec.weights} has no {IMAGE_TOKEN}, which stands for images.")
-    model = build_phi3_vision(config, int(image_id), attention).to(dtype)
+    model = build_phi3_vision(config, token_id(tokenizer, IMAGE_TOKEN), attention).to(dtype)
+    missing = model.load_state_dict(_published_state(folder), strict=False)
+    refuse_unread(missing.missing_keys, [(key,) for key in missing.unexpected_keys], spec.weights)
+    vision = model.vision.config
+    images = Phi3Images(vision.image_size, spec.mean, spec.std)
+    patches = vision.image_size // vision.patch_size
+    return model, Phi3Processor(tokenizer, images, patches, model.tiles_first)
+
+
+def _published_state(folder: Path) -> dict[str, Tensor]:
+    """The weights of all files by our names; raises `InputError` for any that are no part of the model."""
+    from safetensors import safe_open
+
     state, strange = {}, []
     for file in sorted(folder.glob("*.safetensors")):
         with safe_open(file, framework="pt") as tensors:
@@ -195,20 +241,8 @@ def load_phi3_vision(
                 elif not _PASSED_OVER.match(key):
                     strange.append(key)
     if strange:
-        raise InputError(
-            f"{spec.weights} has weights that are no part of Phi-3-vision: {', '.join(strange[:5])}."
-        )
-    try:
-        missing = model.load_state_dict(state, strict=False)
-    except RuntimeError as error:
-        raise InputError(
-            f"the weights in {spec.weights} do not fit its config ({str(error)[:200]})."
-        ) from error
-    refuse_unread(missing.missing_keys, [(key,) for key in missing.unexpected_keys], spec.weights)
-    vision = model.vision.config
-    images = Phi3Images(vision.image_size, spec.mean, spec.std)
-    patches = vision.image_size // vision.patch_size
-    return model, Phi3Processor(tokenizer, images, patches, model.tiles_first)
+        raise InputError(f"{folder} has weights that are no part of Phi-3-vision: {first_of(strange)}.")
+    return state
 
 
 def build_phi3_vision(config: Mapping[str, Any], image_id: int, attention: str = "sdpa") -> Phi3VisionModel:

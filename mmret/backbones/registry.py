@@ -100,7 +100,7 @@ def pick_device(device: str) -> str:
     if device == "auto":
         return "cuda" if gpu else "cpu"
     kind, _, number = device.partition(":")
-    known = kind in ("cpu", "cuda") and (not number or number.isdigit())
+    known = kind in ("cpu", "cuda") and (not number or number.isdecimal())
     if not known:
         raise InputError(f"unknown device {device!r}: use 'cpu', 'cuda', 'cuda:N' or 'auto'.")
     if kind == "cuda" and not gpu:

@@ -3,9 +3,9 @@
 | name | what becomes of a page of W × H pixels | who uses it |
 |---|---|---|
 | `native` | it stays as it is; the model's own processor does the rest | Phi-4-multimodal |
-| `square-N` | N × N, proportions lost | PaliGemma, ColPali (448); DSE-Qwen2 (756) |
+| `square-N` | N × N, proportions lost | PaliGemma, ColPali (448); DSE's training of Qwen2-VL (756) |
 | `longest-N` | the longer side shrunk to N where it is longer | Idefics3, SmolVLM |
-| `smart-F-MIN-MAX` | both sides multiples of F, MIN … MAX squares of F × F, proportions kept | Qwen-VL |
+| `smart-F-MIN-MAX` | both sides multiples of F, MIN … MAX squares of F × F, proportions kept | Qwen-VL, DSE-Qwen2 |
 | `crops-XxY` | X × Y tiles, proportions lost | Phi-3-vision as the DSE paper has it |
 | `hd-N` | white bars to whole tiles, at most N of them, proportions kept | Phi-3-vision as published |
 
@@ -32,13 +32,16 @@ _NAME = re.compile(
 _MOST_STRETCHED = 200  # Qwen's processors refuse longer : shorter beyond this
 _LARGEST = 2**28  # pixels
 
+TILE = 336
+"""Side of a tile in pixels, of a model that says nothing else: Phi-3-vision's."""
+
 
 @dataclass(frozen=True)
 class PageTransform:
     """A transform PIL image → uint8 [3, H, W] of a size that depends on the image; see this module's table."""
 
     name: str
-    tile: int = 336
+    tile: int = TILE
 
     def __call__(self, image: Image.Image) -> Tensor:
         """Return the page resized: `encode_images` takes it as it is."""
@@ -97,6 +100,14 @@ def parse_resizing(name: str) -> tuple[str, tuple[int, ...]]:
         )
     words = [word for word in found.groups() if word]
     return words[0], tuple(map(int, words[1:]))
+
+
+def step_of(name: str, tile: int = TILE) -> int:
+    """Return what both sides of every resized page are multiples of, in pixels; raises `InputError` for no resizing."""
+    family, numbers = parse_resizing(name)
+    if family in ("square", "smart"):
+        return numbers[0]
+    return tile if family in ("crops", "hd") else 1
 
 
 def _longest(width: int, height: int, longest: int) -> tuple[int, int]:

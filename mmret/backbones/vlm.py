@@ -14,9 +14,11 @@ from typing import Any
 import torch
 from PIL import Image
 
+from mmret.backbones.checkpoints import reading
 from mmret.backbones.precision import torch_dtype
 from mmret.backbones.registry import pick_device
 from mmret.backbones.spec import PRECISIONS
+from mmret.backbones.vlm_inputs import without_tokens
 from mmret.errors import InputError, missing_extra
 
 
@@ -69,9 +71,9 @@ class VisionLanguageModel:
     def _harmless(self, prompt: str) -> str:
         tokenizer = self.processor.tokenizer
         image = getattr(self.processor, "image_token", None)
-        for special in {*tokenizer.all_special_tokens, *([image] if isinstance(image, str) else [])}:
-            prompt = prompt.replace(special, "")
-        return prompt
+        return without_tokens(
+            prompt, [*tokenizer.all_special_tokens, *([image] if isinstance(image, str) else [])]
+        )
 
 
 def load_vlm(name: str, *, device: str = "cpu", precision: str = "fp32") -> VisionLanguageModel:
@@ -79,7 +81,7 @@ def load_vlm(name: str, *, device: str = "cpu", precision: str = "fp32") -> Visi
 
     Raises:
         InputError: transformers is missing; there is no such model, or it is none that reads images and writes
-            text; its weights are no safetensors; it would need code of its own; it has no chat template.
+            text; its weights are no safetensors, or damaged; it would need code of its own; it has no chat template.
     """
     if precision not in PRECISIONS:
         raise InputError(f"unknown precision {precision!r}: use one of {', '.join(PRECISIONS)}.")
@@ -90,15 +92,12 @@ def load_vlm(name: str, *, device: str = "cpu", precision: str = "fp32") -> Visi
         raise missing_extra("A vision-language model", "transformers", "vlm") from error
     if "/" in name and not Path(name).exists() and len(Path(name).parts) != 2:
         raise InputError(f"{name} does not exist: give a folder, or a name of the hub such as OWNER/MODEL.")
-    try:
+    with reading(name, "a vision-language model"):
         # transformers annotates neither of the two.
         processor: Any = AutoProcessor.from_pretrained(name, trust_remote_code=False)  # type: ignore[no-untyped-call]
         model: Any = AutoModelForImageTextToText.from_pretrained(
             name, trust_remote_code=False, use_safetensors=True, dtype=torch_dtype(precision)
         )
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise InputError(f"{name} cannot be loaded as a vision-language model ({reason}).") from error
     if getattr(processor, "chat_template", None) is None:
         raise InputError(
             f"{name} has no chat template; choose a model that was tuned to follow instructions."

@@ -54,6 +54,7 @@ class Family:
         nested: Whether the processor takes a list of images for every text.
         image_options: Further arguments of the image processor.
         processor: transformers' class to use instead of the checkpoint's own.
+        stepped: Whether nothing resizes its pages again: their sides must be multiples of what those of `recipe` are.
         grid: How the tokens of a page lie on it (`vlm_grids.py`): "merged", "square", "tiles"; "processor" if the
             processor says it (`phi3_vision.py`); "" if that is not known.
     """
@@ -69,6 +70,7 @@ class Family:
     nested: bool = False
     image_options: Mapping[str, Any] = field(default_factory=dict)
     processor: str = ""
+    stepped: bool = False
     grid: Literal["merged", "square", "tiles", "processor", ""] = ""
 
 
@@ -84,7 +86,17 @@ def _qwen(name: str, resizing: str, **rest: Any) -> Family:
     image = "<|vision_start|><|image_pad|><|vision_end|>"
     # Pages come resized; resizing them again would undo a dummy image that is smaller than the processor's least.
     options = {"do_resize": False}
-    return Family(name, image, recipe, None, marks_images=True, image_options=options, grid="merged", **rest)
+    return Family(
+        name,
+        image,
+        recipe,
+        None,
+        marks_images=True,
+        image_options=options,
+        stepped=True,
+        grid="merged",
+        **rest,
+    )
 
 
 _CLIP: dict[str, Any] = {
@@ -148,6 +160,7 @@ PHI3_VISION = Family(
         padding_side="right",
         resizing="crops-4x4",
     ),
+    stepped=True,
     grid="processor",
     **_CLIP,
 )

@@ -6,10 +6,10 @@ from typing import Any
 
 from huggingface_hub import hf_hub_download, snapshot_download, try_to_load_from_cache
 
+from mmret.backbones.checkpoints import first_of
 from mmret.errors import InputError
 
 _WEIGHTS = "*.safetensors"
-_NAMED = 5  # so many absent weights are named, the rest counted
 
 
 def read_config(source: str, name: str) -> dict[str, Any]:
@@ -95,8 +95,7 @@ def refuse_unread(missing: Any, mismatched: Any, source: str) -> None:
     """Raise `InputError` if weights of a model were not in its files, and so are random; the first are named."""
     absent = sorted([*map(str, missing), *(str(item[0]) for item in mismatched)])
     if absent:
-        more = f" and {len(absent) - _NAMED} more" if len(absent) > _NAMED else ""
         raise InputError(
             f"{source} lacks {len(absent)} weights of its model, or has them in other shapes: "
-            f"{', '.join(absent[:_NAMED])}{more}; they would be random."
+            f"{first_of(absent)}; they would be random."
         )

@@ -1,5 +1,6 @@
 """From a prompt and pages or texts to what a model of transformers is called with."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,6 +9,7 @@ from torch import Tensor
 
 from mmret.backbones.vlm_families import Family
 from mmret.backbones.vlm_grids import token_places
+from mmret.errors import InputError
 
 NONE = -1
 """What stands in a matrix of ids where a row has no token: unlike a pad token it cannot be part of a prompt."""
@@ -21,18 +23,25 @@ class Inputs:
 
     The image processor takes pages; what an image becomes in the text the processor says (`replace_image_token`, which
     all of transformers' have); the text goes through the tokenizer without any special tokens but those written in it.
+    Raises `InputError` where the tokenizer has no token for images.
     """
 
     def __init__(self, family: Family, processor: Any, padding_side: str) -> None:
         self.family, self.processor, self.padding_side = family, processor, padding_side
         self.tokenizer = processor.tokenizer
         self.image_token = str(getattr(processor, "image_token", family.image))
-        self.image_id = int(self.tokenizer.convert_tokens_to_ids(self.image_token))
+        self.image_id = token_id(self.tokenizer, self.image_token)
         pad = self.tokenizer.pad_token_id
         self.pad_id = int(self.tokenizer.eos_token_id if pad is None else pad)
 
     def of_images(self, prompt: str, pages: Sequence[Tensor]) -> dict[str, Tensor]:
-        """Return the model's arguments for pages uint8 [3, H, W], each in the prompt."""
+        """Return the model's arguments for B pages uint8 [3, H, W], of any sizes, each in a prompt with `{image}`.
+
+        `input_ids` and `attention_mask` are int64 [B, L], as are `position_ids`, `mm_token_type_ids` and
+        `token_type_ids` where the family has them; L is the longest row's. What the image processor gives comes on top,
+        under names and in shapes of its own: pixels are float32. Raises `InputError` for Phi-3-vision's pages that are
+        no whole tiles; other processors raise what they will for pages that were not resized as the spec says.
+        """
         images = self._images(pages)
         texts = [self._expanded(self._written(prompt), images, row) for row in range(len(pages))]
         return {**self._of_padded(self._tokens(texts)), **self._for_model(images)}
@@ -57,7 +66,10 @@ class Inputs:
         return self._tokens([written.replace("{text}", self._harmless(text)) for text in texts])
 
     def of_ids(self, ids: Tensor, prompt: str) -> dict[str, Tensor]:
-        """Return the model's arguments for the ids that `ids` gave for the same prompt."""
+        """Return the model's arguments for ids int64 [B, L], `NONE` behind each row, which `ids` gave for this prompt.
+
+        As for `of_images`; pixels are there only if the prompt has a dummy image, one for each row.
+        """
         inputs = self._of_padded(ids)
         if "{image}" in prompt:
             dummy = self._dummy().to(ids.device)
@@ -123,9 +135,30 @@ class Inputs:
 
     def _harmless(self, text: str) -> str:
         """A text without the special tokens it spells out: one that stands for an image would take an image's place."""
-        for special in {*self.tokenizer.all_special_tokens, self.image_token}:
-            text = text.replace(special, "")
-        return text
+        return without_tokens(text, [*self.tokenizer.all_special_tokens, self.image_token])
+
+
+def without_tokens(text: str, tokens: Sequence[str]) -> str:
+    """Return a text in which none of these tokens is spelt out, nor comes together where another was taken out."""
+    spelt = re.compile("|".join(map(re.escape, tokens)))
+    while (less := spelt.sub("", text)) != text:
+        text = less
+    return text
+
+
+def token_id(tokenizer: Any, token: str) -> int:
+    """Return the id of the token that stands for images.
+
+    Raises `InputError` where the tokenizer has none: some of transformers' are built without a word if their files are
+    not there.
+    """
+    found: Any = tokenizer.convert_tokens_to_ids(token)
+    if found is None or found == tokenizer.unk_token_id:
+        raise InputError(
+            f"the tokenizer of {tokenizer.name_or_path} has no {token}, which stands for images: see that its files "
+            "are there."
+        )
+    return int(found)
 
 
 def _positions(mask: Tensor, first: int) -> Tensor:

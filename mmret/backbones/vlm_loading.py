@@ -1,6 +1,7 @@
 """From a spec to a model of transformers, its processor and its projection, all of whose weights were read."""
 
 import importlib.util
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from mmret.backbones.adapters import load_adapter
+from mmret.backbones.checkpoints import reading
 from mmret.backbones.pooling import LATENT_ATTENTION, LatentAttention
 from mmret.backbones.precision import torch_dtype
 from mmret.backbones.vlm_families import WRAPPERS, Family, family_of
@@ -48,13 +50,8 @@ def load_parts(spec: VlmSpec, precision: str, device: str) -> Parts:
     config = read_config(spec.weights, "config.json")
     family = family_of(config, spec.weights)
     settings = _settings(spec, precision, device)
-    if family.name == "phi3-vision":
-        from mmret.backbones.phi3_vision import load_phi3_vision
-
-        model, processor = load_phi3_vision(spec, settings["dtype"], settings["attn_implementation"])
-        parts = Parts(family, model, processor)
-    else:
-        parts = _from_transformers(spec, family, WRAPPERS.get(str(config.get("model_type"))), settings)
+    with reading(spec.weights, family.name), silent():
+        parts = _parts(spec, family, WRAPPERS.get(str(config.get("model_type"))), settings)
     if spec.pooling == LATENT_ATTENTION:
         parts.latent = _latent_attention(spec)
     if spec.adapter:
@@ -103,20 +100,20 @@ def _quantisation(spec: VlmSpec) -> Any:
     )
 
 
-def _from_transformers(spec: VlmSpec, family: Family, wrapper: str | None, settings: dict[str, Any]) -> Parts:
+def _parts(spec: VlmSpec, family: Family, wrapper: str | None, settings: dict[str, Any]) -> Parts:
+    """The model and its processor; what transformers raises is raised."""
+    if family.name == "phi3-vision":
+        from mmret.backbones.phi3_vision import load_phi3_vision
+
+        return Parts(family, *load_phi3_vision(spec, settings["dtype"], settings["attn_implementation"]))
     transformers: Any = import_module("transformers")
     source = spec.weights
     identity: dict[str, Any] = {
         key: settings[key] for key in ("revision", "trust_remote_code") if key in settings
     }
-    try:
-        with silent():
-            processor = _processor(source, family, identity)
-            kind = getattr(transformers, wrapper or "AutoModel")
-            model, told = kind.from_pretrained(source, output_loading_info=True, **settings)
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise InputError(f"{source} cannot be loaded as a page encoder ({reason}).") from error
+    processor = _processor(source, family, identity)
+    kind = getattr(transformers, wrapper or "AutoModel")
+    model, told = kind.from_pretrained(source, output_loading_info=True, **settings)
     refuse_unread(told["missing_keys"], told["mismatched_keys"], source)
     _see_both_ways(model)
     if wrapper:
@@ -137,13 +134,16 @@ def _processor(source: str, family: Family, identity: dict[str, Any]) -> Any:
 
 @contextmanager
 def silent() -> Iterator[None]:
-    """Within: no progress bars and no reports of transformers, whose findings are looked at here."""
+    """Within: no progress bars, reports or warnings of transformers, whose findings are looked at here."""
     logging: Any = import_module("transformers.utils.logging")
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
-        yield
+        with warnings.catch_warnings():
+            # Of words in a published configuration that are old by now.
+            warnings.simplefilter("ignore", FutureWarning)
+            yield
     finally:
         logging.set_verbosity(level)
         if bars:
@@ -167,7 +167,8 @@ def _latent_attention(spec: VlmSpec) -> LatentAttention:
         raise InputError(
             f"the pooling {LATENT_ATTENTION} needs weights of its own, and {path} does not exist."
         )
-    state = load_file(path)
+    with reading(path, LATENT_ATTENTION):
+        state = load_file(path)
     prefix = "latent_attention_model."
     return LatentAttention.from_state(
         {key.removeprefix(prefix): torch.as_tensor(v) for key, v in state.items()}

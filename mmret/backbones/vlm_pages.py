@@ -12,7 +12,7 @@ from mmret.backbones.adapters import AdapterSettings, adapter_parameters, add_ad
 from mmret.backbones.base import Backbone, Features, PatchFeatures, TokenVectors, single
 from mmret.backbones.pooling import Pooling, token_vectors
 from mmret.backbones.preprocess import ImageTransform, Pixels
-from mmret.backbones.resizing import PageTransform, parse_resizing
+from mmret.backbones.resizing import TILE, PageTransform
 from mmret.backbones.spec import TOKENS, BackboneSpec
 from mmret.backbones.vlm_inputs import NONE, Inputs
 from mmret.backbones.vlm_loading import Parts, load_parts
@@ -53,12 +53,13 @@ class VlmBackbone(Backbone):
     @classmethod
     def transform_of(cls, spec: BackboneSpec) -> ImageTransform:
         """Return the resizing of whole pages."""
-        return PageTransform(spec.preprocess, spec.image_size or 336)
+        return PageTransform(spec.preprocess, spec.image_size or TILE)
 
     @classmethod
-    def check_preprocess(cls, name: str) -> None:
-        """Raise `InputError` unless `name` is a resizing of whole pages."""
-        parse_resizing(name)
+    def check_preprocess(cls, spec: BackboneSpec, name: str) -> None:
+        """Raise `InputError` unless `name` is a resizing of whole pages, to sides that the model takes."""
+        assert isinstance(spec, VlmSpec)
+        vlm_specs.check_resizing(spec, name)
 
     def encode_images(self, pixels: Pixels) -> Tensor:
         """Return float32 [B, D], un-normalised, of B pages uint8 [3, H, W]."""
@@ -139,7 +140,11 @@ class VlmBackbone(Backbone):
         return self.train()
 
     def adapt(self, settings: AdapterSettings) -> Self:
-        """Put a new adapter into the language model and let it be trained; no vector changes until it is."""
+        """Put a new adapter into the maps that `settings.targets` names and let it be trained, and nothing else.
+
+        By default they lie in the language model and, for most families, in the vision tower (`adapters.DSE_TARGETS`).
+        No vector changes until it is trained. Raises `InputError` where no map has such a name.
+        """
         add_adapter(self.model, settings)
         return self.to(self.device).unfreeze()
 

@@ -73,13 +73,18 @@ def _dse_phi3(repository: str) -> Preset:
     return Preset(repository, "main", PHI3_VISION, 3072, PHI3_VISION.recipe, "see source", source)
 
 
-_DSE_QWEN2 = Recipe(
-    document=_QWEN.format(system=_HELPFUL, content="{image}What is shown in this image?", end=""),
-    query=_QWEN.format(system=_HELPFUL, content="{image}Query: {text}", end=""),
-    pooling="last",
-    padding_side="left",
-    resizing="square-756",  # the code says 748, which Qwen's rule rounds to 27 × 28
-)
+def _dse_qwen2(end: str, resizing: str, source: str) -> Preset:
+    """DSE on Qwen2-VL: a dummy image stands in the query. Publisher and training code end their prompts differently."""
+    recipe = Recipe(
+        document=_QWEN.format(system=_HELPFUL, content="{image}What is shown in this image?", end=end),
+        query=_QWEN.format(system=_HELPFUL, content="{image}Query: {text}", end=end),
+        pooling="last",
+        padding_side="left",
+        resizing=resizing,
+    )
+    name = "MrLight/dse-qwen2-2b-mrl-v1"
+    return Preset(name, "main", FAMILIES["qwen2_vl"], 1536, recipe, "Apache-2.0", source)
+
 
 _COLPALI = Recipe(
     document="{image}{bos}Describe the image.\n",
@@ -99,14 +104,16 @@ _COLQWEN2 = Recipe(
 PRESETS: dict[str, Preset] = {
     "dse-phi3": _dse_phi3("Tevatron/dse-phi3-v1.0"),
     "dse-phi3-docmatix": _dse_phi3("Tevatron/dse-phi3-docmatix-v2"),
-    "dse-qwen2-2b-mrl": Preset(
-        "MrLight/dse-qwen2-2b-mrl-v1",
-        "main",
-        FAMILIES["qwen2_vl"],
-        1536,
-        _DSE_QWEN2,
-        "Apache-2.0",
-        "texttron/tevatron's examples/dse/qwen (prompts, padding, 748 × 748, no generation prompt)",
+    "dse-qwen2-2b-mrl": _dse_qwen2(
+        _ANSWER,
+        "smart-28-1-2560",
+        "its model card (prompts, padding, pixels); vLLM's test_dse_qwen2_vl.py ends them so too",
+    ),
+    # 748 pixels in the code, which Qwen's rule rounds to 27 × 28.
+    "dse-qwen2-tevatron": _dse_qwen2(
+        "",
+        "square-756",
+        "texttron/tevatron's examples/dse/qwen, which trains it further (prompts, padding, 748 × 748)",
     ),
     "gme-qwen2-vl-2b": _gme("2B", "ce765ae71b8cdb208203cd8fb64a170b1b84293a", 1536),
     "gme-qwen2-vl-7b": _gme("7B", "477027a6480f8630363be77751f169cc3434b673", 3584),

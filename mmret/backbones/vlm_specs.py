@@ -7,11 +7,11 @@ Face hub) or the path of a folder. A folder may bring its recipe in `mmret_encod
 |---|---|
 | `pooling` | a name of `pooling.py` |
 | `width` | how many numbers of a vector are kept (Matryoshka) |
-| `like` | a preset whose prompts, pooling, padding and resizing are taken |
+| `like` | a preset whose prompts, pooling, padding and resizing are taken; `smart` in the model's own squares |
 | `adapter` | a folder with a LoRA or DoRA adapter of peft |
 | `quantise` | `8bit` or `4bit`, by bitsandbytes |
 | `attention` | transformers' name of an implementation; by default flash attention where it is there, else sdpa |
-| `compile` | `true`: torch.compile |
+| `compile` | `true`: torch.compile; `false` |
 """
 
 import json
@@ -22,7 +22,7 @@ from typing import Any
 
 from mmret.backbones.checkpoints import file_revision
 from mmret.backbones.pooling import parse_pooling
-from mmret.backbones.resizing import parse_resizing
+from mmret.backbones.resizing import TILE, parse_resizing, step_of
 from mmret.backbones.spec import BackboneSpec
 from mmret.backbones.vlm_families import WRAPPERS, Family, Recipe, family_of
 from mmret.backbones.vlm_presets import PRESETS
@@ -42,7 +42,8 @@ class VlmSpec(BackboneSpec):
     """The spec of a page encoder: what a `BackboneSpec` has, and how pages and queries are put to the model.
 
     `weights` is a folder or a hub's name; `preprocess` is a name of `resizing.py`; `image_size` is the side of a tile
-    where pages are cut into tiles, else 0; `context_length` is 0 (nothing is cut).
+    where pages are cut into tiles, else 0; `context_length` is 0 (nothing is cut). `step` is what the sides of a page
+    have to be multiples of, in pixels (1 where the model's processor resizes whatever comes).
     """
 
     document_prompt: str = ""
@@ -52,6 +53,7 @@ class VlmSpec(BackboneSpec):
     quantise: str = ""
     attention: str = ""
     compile: bool = False
+    step: int = 1
 
     def fingerprint(self, precision: str = "fp32") -> dict[str, str]:
         """What decides the vectors: also pooling and prompts; not padding, attention or compilation."""
@@ -195,15 +197,25 @@ def _spec(
             licence=licence,
             mean=family.mean,
             std=family.std,
+            step=step_of(family.recipe.resizing) if family.stepped else 1,
         ),
         recipe,
     )
 
 
+def check_resizing(spec: VlmSpec, name: str) -> None:
+    """Raise `InputError` unless `name` is a resizing to sides that the model of a spec takes."""
+    if step_of(name, spec.image_size or TILE) % spec.step:
+        raise InputError(
+            f"{spec.name} takes pages whose sides are multiples of {spec.step} pixels, which {name!r} does not give: "
+            "use own (its own), or square-N or smart-N-MIN-MAX with such an N."
+        )
+
+
 def _with_recipe(spec: VlmSpec, recipe: Recipe) -> VlmSpec:
     """The spec with a recipe's prompts, pooling, padding and resizing; raises `InputError` for one that cannot be."""
     parse_pooling(recipe.pooling)
-    parse_resizing(recipe.resizing)
+    check_resizing(spec, recipe.resizing)
     if (
         "{image}" not in recipe.document
         or "{text}" not in recipe.query
@@ -223,16 +235,26 @@ def _with_recipe(spec: VlmSpec, recipe: Recipe) -> VlmSpec:
     )
 
 
+def _in_own_squares(spec: VlmSpec, recipe: Recipe) -> Recipe:
+    """The recipe of another model, whose counts of squares stay while the squares become this model's."""
+    family, numbers = parse_resizing(recipe.resizing)
+    if family != "smart" or spec.step == 1:
+        return recipe
+    return replace(recipe, resizing=f"smart-{spec.step}-{numbers[1]}-{numbers[2]}")
+
+
 def _with_options(spec: VlmSpec, options: Mapping[str, str]) -> VlmSpec:
     if "like" in options:
         if options["like"] not in PRESETS:
             raise InputError(f"there is no preset {options['like']!r}{nearest(options['like'], PRESETS)}.")
-        spec = _with_recipe(spec, PRESETS[options["like"]].recipe)
+        spec = _with_recipe(spec, _in_own_squares(spec, PRESETS[options["like"]].recipe))
     if "pooling" in options:
         parse_pooling(options["pooling"])
         spec = replace(spec, pooling=options["pooling"])
     if options.get("quantise", "") not in _QUANTISATIONS:
         raise InputError(f"{spec.name} asks to quantise to {options['quantise']!r}: 8bit and 4bit are known.")
+    if options.get("compile", "true") not in ("true", "false"):
+        raise InputError(f"{spec.name} asks for compile={options['compile']}: write true or false.")
     spec = replace(
         spec,
         quantise=options.get("quantise", spec.quantise),
@@ -244,7 +266,7 @@ def _with_options(spec: VlmSpec, options: Mapping[str, str]) -> VlmSpec:
 
 
 def _narrowed(spec: VlmSpec, width: str) -> VlmSpec:
-    if not width.isdigit() or not 1 <= int(width) <= spec.width:
+    if not width.isdecimal() or not 1 <= int(width) <= spec.width:
         raise InputError(f"{spec.name} has vectors of {spec.width} numbers: a width lies between 1 and that.")
     return replace(spec, width=int(width))
 

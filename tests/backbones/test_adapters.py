@@ -95,6 +95,18 @@ def test_an_adapter_that_does_not_load_completely_is_an_error(
         load_adapter(backbone_of(str(base)).model, tmp_path)
 
 
+def test_an_adapter_lies_in_both_towers_as_dses_does(tmp_path: Path) -> None:
+    """The maps that texttron/tevatron names (examples/dse/arguments.py), of Phi-3-vision's language model and CLIP."""
+    backbone = backbone_of(str(FAMILIES["phi3_v"](tmp_path / "phi"))).adapt(AdapterSettings(rank=2))
+    adapted = {
+        name.partition(".lora_")[0] for name, p in backbone.model.named_parameters() if p.requires_grad
+    }
+    language, vision = ({m for m in adapted if m.startswith(tower)} for tower in ("language_model", "vision"))
+    assert {m.rpartition(".")[2] for m in language} == {"qkv_proj", "o_proj", "gate_up_proj", "down_proj"}
+    assert {m.rpartition(".")[2] for m in vision} == {"q_proj", "k_proj", "v_proj", "out_proj"}
+    assert adapted == language | vision
+
+
 def test_modules_that_are_not_there_are_an_error(base: Path) -> None:
     with pytest.raises(InputError, match="no modules that match 'nothing'"):
         add_adapter(backbone_of(str(base)).model, AdapterSettings(targets="nothing"))

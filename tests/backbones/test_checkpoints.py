@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from mmret.backbones import load_backbone, resolve
-from mmret.backbones.checkpoints import find_weights, published_revision
+from mmret.backbones.checkpoints import find_weights, first_of, published_revision
 from mmret.errors import InputError
 
 WEIGHTS = "open_clip_model.safetensors"
@@ -185,3 +185,8 @@ def test_published_weights_are_marked_by_checksum_or_commit(tmp_path, monkeypatc
     (tmp_path / "models--owner--model" / "refs" / "main").write_text("c0ffee")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     assert published_revision("", "owner/model", ("absent", "w.bin")) == "owner/model@c0ffee"
+
+
+def test_a_few_keys_are_named_and_the_rest_counted():
+    assert first_of(["a", "b"]) == "a, b"
+    assert first_of(list("abcdefg")) == "a, b, c, d, e and 2 more"

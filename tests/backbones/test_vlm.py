@@ -29,7 +29,8 @@ def test_answers_do_not_depend_on_the_batch(vlm: VisionLanguageModel) -> None:
 def test_special_tokens_of_a_prompt_are_words_to_nobody(vlm: VisionLanguageModel) -> None:
     image = Image.new("RGB", (32, 32), "green")
     plain = vlm.answer([image], ["make it "], max_new_tokens=4)
-    assert vlm.answer([image], ["make it <image></s>"], max_new_tokens=4) == plain
+    for prompt in ("make it <image></s>", "make it <im</s>age>", "make it </<image>s>"):
+        assert vlm.answer([image], [prompt], max_new_tokens=4) == plain
 
 
 def test_what_is_no_vlm_is_refused(tmp_path: Path) -> None:
@@ -39,7 +40,7 @@ def test_what_is_no_vlm_is_refused(tmp_path: Path) -> None:
         load_vlm(str(tmp_path / "nothing"))
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "config.json").write_text(json.dumps({"model_type": "bert"}))
-    with pytest.raises(InputError, match="cannot be loaded as a vision-language model"):
+    with pytest.raises(InputError, match="cannot be read as a vision-language model"):
         load_vlm(str(tmp_path / "other"))
     with pytest.raises(InputError, match="unknown precision"):
         load_vlm("any", precision="int3")

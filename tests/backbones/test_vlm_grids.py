@@ -58,7 +58,7 @@ RESIZING = {"paligemma": "square-16", "colpali": "square-16", "phi3_v": "crops-2
 
 def loaded(family: str, folder: Path) -> VlmBackbone:
     name = f"vlm:{FAMILIES[family](folder / family)}?pooling=tokens"
-    backbone = load_backbone(name, preprocess=RESIZING.get(family, "native"))
+    backbone = load_backbone(name, preprocess=RESIZING.get(family, "smart-4-1-60"))
     assert isinstance(backbone, VlmBackbone)
     return backbone
 
@@ -106,7 +106,7 @@ def test_the_places_of_a_page_are_told_apart(tmp_path: Path) -> None:
 
 def test_clustered_tokens_are_shown_as_they_were(tmp_path: Path) -> None:
     backbone = load_backbone(
-        f"vlm:{FAMILIES['qwen2_vl'](tmp_path / 'q')}?pooling=tokens-3", preprocess="native"
+        f"vlm:{FAMILIES['qwen2_vl'](tmp_path / 'q')}?pooling=tokens-3", preprocess="smart-4-1-60"
     )
     with torch.no_grad():
         patches = backbone.encode_patches(page())
@@ -130,7 +130,7 @@ def test_a_mean_is_what_the_page_s_tokens_bring_and_those_around_them(
 ) -> None:
     folder, latent = FAMILIES["qwen2_vl"](tmp_path / "q"), LatentAttention(16, latents=8)
     save_file(dict(latent.state_dict()), folder / "latent_attention.safetensors")
-    backbone = load_backbone(f"vlm:{folder}{options}", preprocess="native")
+    backbone = load_backbone(f"vlm:{folder}{options}", preprocess="smart-4-1-60")
     assert isinstance(backbone, VlmBackbone)
     with torch.no_grad():
         patches, (whole,) = backbone.encode_patches(page()), backbone.encode_images([page()])
@@ -154,7 +154,7 @@ def states_of(backbone: VlmBackbone, pixels: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def test_beside_a_last_token_stand_those_of_the_page(tmp_path: Path) -> None:
-    backbone = load_backbone(f"vlm:{FAMILIES['qwen2_vl'](tmp_path / 'q')}?width=8", preprocess="native")
+    backbone = load_backbone(f"vlm:{FAMILIES['qwen2_vl'](tmp_path / 'q')}?width=8", preprocess="smart-4-1-60")
     assert isinstance(backbone, VlmBackbone)
     with torch.no_grad():
         patches = backbone.encode_patches(page())
