@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
@@ -43,7 +43,6 @@ def load_adapter(model: nn.Module, folder: Path) -> nn.Module:
     """
     _require_peft()
     from peft import LoraConfig, PeftConfig, inject_adapter_in_model
-    from safetensors.torch import load_file
 
     config = PeftConfig.from_pretrained(str(folder))
     if not isinstance(config, LoraConfig):
@@ -53,8 +52,15 @@ def load_adapter(model: nn.Module, folder: Path) -> nn.Module:
         inject_adapter_in_model(config, model)
     except ValueError as error:
         raise InputError(f"the adapter in {folder} is for another model ({str(error)[:200]}).") from error
-    _fill(model, load_file(folder / "adapter_model.safetensors"), folder)
+    fill_adapter(model, folder)
     return model
+
+
+def fill_adapter(model: nn.Module, folder: Path) -> None:
+    """Give a model's adapter the weights of a folder, in the number format that its own have; see `load_adapter`."""
+    from safetensors.torch import load_file
+
+    _fill(model, load_file(folder / "adapter_model.safetensors"), folder)
 
 
 def _lora_config(settings: AdapterSettings) -> "LoraConfig":
@@ -71,10 +77,19 @@ def _lora_config(settings: AdapterSettings) -> "LoraConfig":
 
 
 def add_adapter(model: nn.Module, settings: AdapterSettings) -> nn.Module:
-    """Put a new adapter into a model (changed in place); it changes no vector until it is trained."""
+    """Put a new adapter into a model (changed in place); it changes no vector until it is trained.
+
+    Raises `InputError` where no module has a name that fits, and for a model that has an adapter: peft would put the
+    new one in its place, without a word.
+    """
     _require_peft()
     from peft import inject_adapter_in_model
 
+    if adapter_parameters(model):
+        raise InputError(
+            "the model has an adapter already, which a new one would displace: go on training that one "
+            "(`adapter: null`), or leave it out of the model's name."
+        )
     try:
         inject_adapter_in_model(_lora_config(settings), model)
     except ValueError as error:
@@ -84,15 +99,19 @@ def add_adapter(model: nn.Module, settings: AdapterSettings) -> nn.Module:
     return model
 
 
-def save_adapter(model: nn.Module, folder: Path, settings: AdapterSettings) -> None:
-    """Write a model's adapter as peft's folder, which `load_adapter` reads; weights last, whole or not at all."""
+def save_adapter(model: nn.Module, folder: Path) -> None:
+    """Write a model's adapter as peft's folder, which `load_adapter` reads; weights last, whole or not at all.
+
+    It is described as it was when it was put into the model, by `add_adapter` or by `load_adapter`.
+    """
     _require_peft()
     from safetensors.torch import save
 
     from mmret.atomic import atomic_write
 
     folder.mkdir(parents=True, exist_ok=True)
-    _lora_config(settings).save_pretrained(str(folder))
+    described: Any = model.peft_config
+    described["default"].save_pretrained(str(folder))
     tensors = {
         f"base_model.model.{key.replace('.default', '')}": value.detach().cpu().contiguous()
         for key, value in _places(model).items()

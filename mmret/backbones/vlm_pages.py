@@ -121,18 +121,18 @@ class VlmBackbone(Backbone):
         return projected
 
     def unfreeze(self) -> Self:
-        """Let the weights be trained: with an adapter, those of the adapter alone (and of a pooling)."""
+        """Let the weights be trained: with an adapter, those of the adapter alone."""
         adapter = adapter_parameters(self.model)
         if not adapter:
             return super().unfreeze()
         self.frozen = False
         self.requires_grad_(False)
-        for parameter in [*adapter, *self.pooling.parameters()]:
+        for parameter in adapter:
             parameter.requires_grad_(True)
         return self.train()
 
     def adapt(self, settings: AdapterSettings) -> Self:
-        """Put a new adapter into the language model and let it be trained; no vector changes until it is."""
+        """Put a new adapter into the model and let it be trained; no vector changes until it is. See `add_adapter`."""
         add_adapter(self.model, settings)
         return self.to(self.device).unfreeze()
 

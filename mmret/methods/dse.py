@@ -8,7 +8,12 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 
 from mmret.backbones.base import Backbone
-from mmret.backbones.page_training import adapter_settings, page_encoder_to_train, save_trained
+from mmret.backbones.page_training import (
+    adapter_settings,
+    is_adapted,
+    page_encoder_to_train,
+    save_trained,
+)
 from mmret.backbones.preprocess import OWN
 from mmret.data.batches import QueryPageBatch
 from mmret.errors import InputError
@@ -41,6 +46,7 @@ class DocumentScreenshotEmbedding(RecomputingModule):
         from_scratch: Start from random weights of the same architecture (open_clip's).
         preprocess: What becomes of pages, by name, in place of the backbone's own; the DataModule's must be the same.
         adapter: Train a new LoRA alone: any of `rank`, `alpha`, `dropout`, `dora`, `targets` (`AdapterSettings`).
+            Without it, an adapter that the backbone's name has (`NAME?adapter=FOLDER`) goes on learning alone.
         frozen_precision: Number format of the weights beside an adapter: fp32, bf16 or fp16.
         temperature: τ; DSE's is .02.
         symmetric: Let each query's own page find the query as well, among all queries, as CLIP does.
@@ -176,19 +182,19 @@ class DocumentScreenshotEmbedding(RecomputingModule):
         writes = writes_results(self.trainer)
         with whole(self.model, keep=writes):
             if writes:
-                folder = save_trained(self.model, Path(self.trainer.default_root_dir), self.adapter)
+                folder = save_trained(self.model, Path(self.trainer.default_root_dir))
                 print(f"{folder.name} written to {folder}")
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep what learns: the name brings back what is frozen beside an adapter."""
-        if self.adapter is not None and self.device_mesh is None:
+        if is_adapted(self.model) and self.device_mesh is None:
             learns = {name for name, weight in self.named_parameters() if weight.requires_grad}
             state = checkpoint["state_dict"]
             checkpoint["state_dict"] = {name: value for name, value in state.items() if name in learns}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Complete the checkpoint's state with the frozen weights as they were loaded."""
-        if self.adapter is not None and self.device_mesh is None:
+        if is_adapted(self.model) and self.device_mesh is None:
             checkpoint["state_dict"] = {**self.state_dict(), **checkpoint["state_dict"]}
 
     def _joint(self, batch: QueryPageBatch) -> JointBatch:

@@ -1,4 +1,6 @@
+import json
 import math
+import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -9,9 +11,11 @@ import torch
 import torch.nn.functional as F
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.callbacks import ModelCheckpoint
+from safetensors.torch import save_file
 from torch import Tensor
 
 from mmret.backbones import load_backbone
+from mmret.backbones.pooling import LatentAttention
 from mmret.errors import InputError
 from mmret.losses import info_nce
 from mmret.methods import DocumentScreenshotEmbedding
@@ -70,6 +74,42 @@ def test_an_adapter_is_trained_alone_and_written_alone(qwen: str, tmp_path: Path
     torch.testing.assert_close(again.encode_text(tokens), expected, rtol=1e-4, atol=1e-5)
     assert not torch.allclose(load_backbone(qwen).encode_text(tokens), expected, atol=1e-3)
     assert not (tmp_path / "backbone").exists()
+
+
+def test_an_adapter_of_the_name_goes_on_learning(qwen: str, tmp_path: Path) -> None:
+    """From its own weights, although those beside it are rounded; and it is described as it was."""
+    torch.manual_seed(0)
+    lora = {**LORA, "alpha": 4, "dora": True}
+    first = DocumentScreenshotEmbedding(qwen, ADAM, adapter=lora)
+    trainer(tmp_path / "first", max_steps=2).fit(first, datamodule=ToyPages(qwen))
+    name = f"{qwen}?adapter={tmp_path / 'first' / 'adapter'}"
+    second = DocumentScreenshotEmbedding(name, ADAM, frozen_precision="bf16")
+    second.configure_model()
+    begun = dict(first.named_parameters())
+    learns = {name: weight for name, weight in second.named_parameters() if weight.requires_grad}
+    assert learns and all(torch.equal(weight, begun[name]) for name, weight in learns.items())
+    trainer(tmp_path / "second", max_steps=2).fit(second, datamodule=ToyPages(qwen))
+    again = load_backbone(f"{qwen}?adapter={tmp_path / 'second' / 'adapter'}")
+    written = {f"backbone.{name}": weight for name, weight in again.named_parameters()}
+    assert all(torch.equal(written[name], weight) for name, weight in learns.items())
+    assert any(not torch.equal(written[name], begun[name]) for name in learns)
+    described = [json.loads((tmp_path / run / "adapter" / "adapter_config.json").read_text())
+                 for run in ("first", "second")]  # fmt: skip
+    told = ("r", "lora_alpha", "lora_dropout", "use_dora", "target_modules")
+    assert [described[0][key] for key in told] == [described[1][key] for key in told]
+
+
+def test_latent_attention_rests_beside_an_adapter(qwen: str, tmp_path: Path) -> None:
+    folder = tmp_path / "latent"
+    shutil.copytree(qwen, folder)
+    save_file(LatentAttention(16, latents=4).state_dict(), folder / "latent_attention.safetensors")
+    name = f"{folder}?pooling=latent-attention"
+    module = DocumentScreenshotEmbedding(name, ADAM, adapter=LORA)
+    trainer(tmp_path, max_steps=2).fit(module, datamodule=ToyPages(name))
+    again = load_backbone(f"{name}&adapter={tmp_path / 'adapter'}")
+    tokens = again.tokenize(["a red page"])
+    expected = module.model.eval().encode_text(tokens)
+    torch.testing.assert_close(again.encode_text(tokens), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_a_vision_language_model_is_trained_whole(qwen: str, tmp_path: Path) -> None:
@@ -314,12 +354,17 @@ def test_options_that_cannot_be_are_refused(
         DocumentScreenshotEmbedding(str(backbone_folder), **options)
 
 
-def test_backbones_that_cannot_be_trained_so_are_refused(backbone_folder: Path, qwen: str) -> None:
+def test_backbones_that_cannot_be_trained_so_are_refused(
+    backbone_folder: Path, qwen: str, tmp_path: Path
+) -> None:
+    projecting = str(FAMILIES["colqwen2"](tmp_path / "colqwen2"))
     refused: list[tuple[str, dict[str, Any], str]] = [
         (str(backbone_folder), {"adapter": {}}, "takes no adapter"),
         (str(backbone_folder), {"matryoshka": [32]}, "matryoshka asks for width 32; .* has 16"),
         (qwen, {"from_scratch": True}, "is not trained from scratch"),
         (qwen, {"preprocess": "center-crop"}, "center-crop"),
+        (f"{qwen}?quantise=4bit", {}, "has weights in 4bit, and is not written whole: train an adapter"),
+        (projecting, {}, "has a projection behind its states, and is not written whole"),
     ]
     for name, options, message in refused:
         with pytest.raises(InputError, match=message):
