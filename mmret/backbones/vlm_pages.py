@@ -66,7 +66,10 @@ class VlmBackbone(Backbone):
         return single(self.encode_documents(pixels), self.spec.name)
 
     def encode_documents(self, pixels: Pixels) -> Features:
-        """Return float32 [B, D], un-normalised, or `TokenVectors`, of B pages uint8 [3, H, W]."""
+        """Return float32 [B, D], un-normalised, or `TokenVectors`, of B pages uint8 [3, H, W].
+
+        A pooling that clusters tokens (`tokens-3`) keeps all of them while the model is trained.
+        """
         pages = [page.to(self.device) for page in pixels]
         inputs = self.inputs.of_images(self.prompts["document"], pages)
         if self._straddles(inputs["attention_mask"]):
@@ -169,7 +172,8 @@ class VlmBackbone(Backbone):
     def _pooled(self, inputs: dict[str, Tensor], kind: str) -> Features:
         mask = inputs["attention_mask"].bool()
         instruction = self._instruction[kind] if self.pooling.latent is not None else 0
-        features: Features = self.pooling(self.states(inputs), mask, instruction, cluster=kind == "document")
+        clusters = kind == "document" and not self.training  # clusters have no gradient
+        features: Features = self.pooling(self.states(inputs), mask, instruction, cluster=clusters)
         return features
 
     def _cast(self, value: Any) -> Any:

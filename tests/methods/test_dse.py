@@ -172,11 +172,15 @@ def test_the_gradient_cache_has_the_plain_gradient_with_dropout(
     assert ("matryoshka" in options) == (abs(other.item() - plain.item()) < 1e-6)
 
 
-def test_late_interaction_trains_with_a_cache_too(qwen: str) -> None:
-    module = made(f"{qwen}?pooling=tokens&width=8", adapter=LORA, temperature=0.1)
-    batch = batch_of(module, hard=1)
-    wanted = gradients(module, chunks_loss(module, batch, 2, cached=False))
+@pytest.mark.parametrize("pooling", ["tokens", "tokens-3"])
+def test_late_interaction_trains_with_a_cache_too(qwen: str, pooling: str) -> None:
+    """Of clustered tokens all are trained, on the side of the pages too: clusters have no gradient."""
+    plain = made(f"{qwen}?pooling=tokens&width=8", adapter=LORA, temperature=0.1)
+    batch = batch_of(plain, hard=1)
+    wanted = gradients(plain, chunks_loss(plain, batch, 2, cached=False))
+    module = made(f"{qwen}?pooling={pooling}&width=8", adapter=LORA, temperature=0.1)
     found = gradients(module, chunks_loss(module, batch, 2, cached=True))
+    assert found.keys() == wanted.keys()
     for name, value in wanted.items():
         torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-6)
 
