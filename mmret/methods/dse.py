@@ -6,6 +6,7 @@ from typing import Any, get_args
 import torch
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmret.backbones.base import Backbone
 from mmret.backbones.page_training import (
@@ -25,7 +26,7 @@ from mmret.methods.page_recall import recalls
 from mmret.methods.random_state import random_state_of
 from mmret.methods.recomputing import RecomputingModule
 from mmret.methods.schedules import Schedule, by_step, decay_groups, warmed_up
-from mmret.methods.sharding import shard, whole
+from mmret.methods.sharding import keeps_whole, shard, spreads_by_data, whole
 
 CUTOFFS = (1, 10)
 
@@ -57,11 +58,12 @@ class DocumentScreenshotEmbedding(RecomputingModule):
             they may answer it too (.95 in NV-Retriever); None: none.
         warmup_steps: Steps of linear warm-up.
         schedule: `cosine` and `linear` end at zero with the training, `constant` stays.
-        chunk_size: Queries, and pages, that are encoded at a time, for batches that do not fit (gradient cache).
+        chunk_size: Queries, and pages, that are encoded at a time, for batches that do not fit (gradient cache); models
+            with BatchNorm do not take it.
         checkpoint_gradients: Compute activations again in the backward pass.
 
     Raises:
-        InputError: an option that cannot be.
+        InputError: an option that cannot be; later, a strategy, a model or data that it does not go with.
 
     Logs `train/loss`; `val/loss`, by batch; and `val/recall@1`, `val/recall@10`: the share of validation queries with a
     page that answers them among the first so many of all validation pages.
@@ -110,6 +112,15 @@ class DocumentScreenshotEmbedding(RecomputingModule):
         if widths == [] or (weights is not None and len(weights) != len(widths or ())):
             raise InputError("matryoshka needs at least one width, and matryoshka_weights as many weights.")
 
+    def setup(self, stage: str) -> None:
+        """Refuse strategies by which other weights, or by other batches, would be trained."""
+        strategy = self.trainer.strategy
+        if not (keeps_whole(strategy) or spreads_by_data(strategy)):
+            raise InputError(
+                f"{type(strategy).__name__}, as it is set, does not train page encoders: write `strategy: ddp`, or "
+                "ModelParallelStrategy with `data_parallel_size` (how many devices) and `tensor_parallel_size: 1`."
+            )
+
     def configure_model(self) -> None:
         """Load the backbone, once, ready to be trained."""
         if self.backbone is not None:
@@ -135,10 +146,10 @@ class DocumentScreenshotEmbedding(RecomputingModule):
 
     def training_step(self, batch: QueryPageBatch, batch_idx: int) -> Tensor:
         """The loss of one batch; pages of all devices are negatives."""
+        if self.trainer.world_size * len(batch["pages"]) < 2:
+            raise InputError("a batch of one page has no negatives; give a batch_size of 2 or more.")
         with random_state_of(self, batch_idx):
             joint = self._joint(batch)
-        if joint.pages.shape[0] < 2:
-            raise InputError("a batch of one page has no negatives; give a batch_size of 2 or more.")
         loss = self._loss(joint)
         self.log("train/loss", loss.detach(), prog_bar=True, batch_size=len(batch["queries"]))
         return loss
@@ -160,7 +171,12 @@ class DocumentScreenshotEmbedding(RecomputingModule):
         self.log_dict({f"val/recall@{k}": value for k, value in found.items()}, prog_bar=True, sync_dist=True)
 
     def on_fit_start(self) -> None:
-        """Refuse pages that another preprocessing made than the one that is written with the backbone."""
+        """Refuse what would train another model than was asked for."""
+        self._refuse_other_pages()
+        self._refuse_chunks_with_batch_norm()
+
+    def _refuse_other_pages(self) -> None:
+        """Pages that another preprocessing made than the one that is written with the backbone."""
         data = getattr(self.trainer, "datamodule", None)
         if data is None or "preprocess" not in data.hparams or data.hparams.get("backbone"):
             return
@@ -168,6 +184,14 @@ class DocumentScreenshotEmbedding(RecomputingModule):
         if own != theirs:
             raise InputError(
                 f"the model's preprocess is {own} and the data's is {theirs}: give both the same name."
+            )
+
+    def _refuse_chunks_with_batch_norm(self) -> None:
+        size = self.hparams["chunk_size"]
+        if size is not None and any(isinstance(part, _BatchNorm) for part in self.model.modules()):
+            raise InputError(
+                f"chunk_size is {size}, and {self.hparams['backbone']} has BatchNorm: the statistics of chunks are not "
+                "those of the batch, so that the gradient would not be the plain step's; leave chunk_size out."
             )
 
     def configure_optimizers(self) -> Any:

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from lightning.pytorch.utilities import rank_zero_info
 
 from mmret.backbones.base import Backbone
@@ -17,6 +16,7 @@ from mmret.data.pages_datamodule import QueryPagesDataModule
 from mmret.embedding import open_store
 from mmret.errors import InputError
 from mmret.hard_negatives import Mining, mine_by_vectors
+from mmret.methods.sharding import keeps_whole
 
 FILE = "negatives-epoch-{}.jsonl"
 
@@ -70,7 +70,7 @@ class RemineNegatives(Callback):
             raise InputError(
                 "RemineNegatives mines what no batch takes: give the data hard_negatives of 1 or more."
             )
-        if not isinstance(trainer.strategy, SingleDeviceStrategy | DDPStrategy):
+        if not keeps_whole(trainer.strategy):
             raise InputError(
                 f"RemineNegatives needs the whole model in each process, which {type(trainer.strategy).__name__} does "
                 "not keep; mine between two trainings with `mmret mine`."

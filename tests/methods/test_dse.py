@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.strategies import FSDPStrategy
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -375,14 +376,30 @@ def test_backbones_that_cannot_be_trained_so_are_refused(
             DocumentScreenshotEmbedding(name, **options).configure_model()
 
 
+def test_a_strategy_that_lets_go_of_weights_is_refused(backbone_folder: Path, tmp_path: Path) -> None:
+    module, run = DocumentScreenshotEmbedding(str(backbone_folder)), trainer(tmp_path)
+    run._accelerator_connector.strategy = FSDPStrategy()  # which asks for a GPU before it comes to this
+    module.trainer = run
+    with pytest.raises(InputError, match="FSDPStrategy, as it is set, does not train page encoders"):
+        module.setup("fit")
+
+
 def fit(module: DocumentScreenshotEmbedding, data: LightningDataModule, out: Path) -> None:
     trainer(out, max_steps=1, limit_val_batches=0).fit(module, datamodule=data)
 
 
-def test_a_batch_of_one_page_is_refused(backbone_folder: Path, tmp_path: Path) -> None:
-    name = str(backbone_folder)
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_a_batch_of_one_page_is_refused(backbone_folder: Path, tmp_path: Path, batch_norm: bool) -> None:
+    """Before it is encoded, which BatchNorm could not do."""
+    name = "miniature-pages" if batch_norm else str(backbone_folder)
     with pytest.raises(InputError, match="a batch of one page has no negatives"):
         fit(DocumentScreenshotEmbedding(name), ToyPages(name, batch_size=1), tmp_path)
+
+
+def test_chunks_are_refused_where_batch_statistics_count(tmp_path: Path) -> None:
+    name = "miniature-pages"
+    with pytest.raises(InputError, match="chunk_size is 2, and miniature-pages has BatchNorm"):
+        fit(DocumentScreenshotEmbedding(name, chunk_size=2), ToyPages(name, batch_size=3), tmp_path)
 
 
 def test_model_and_data_agree_on_the_preprocessing(backbone_folder: Path, tmp_path: Path) -> None:
