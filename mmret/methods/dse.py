@@ -25,7 +25,7 @@ from mmret.methods.page_features import encode, page_chunks, query_chunks
 from mmret.methods.page_recall import recalls
 from mmret.methods.random_state import random_state_of
 from mmret.methods.recomputing import RecomputingModule
-from mmret.methods.schedules import Schedule, by_step, decay_groups, warmed_up
+from mmret.methods.schedules import Schedule, by_step, decay_groups
 from mmret.methods.sharding import keeps_whole, shard, spreads_by_data, whole
 
 CUTOFFS = (1, 10)
@@ -196,9 +196,8 @@ class DocumentScreenshotEmbedding(RecomputingModule):
 
     def configure_optimizers(self) -> Any:
         """The optimizer over what learns, in two parameter groups, with warm-up and schedule by step."""
-        total = int(self.trainer.estimated_stepping_batches)
-        factor = warmed_up(self.hparams["schedule"], total, self.hparams["warmup_steps"])
-        return by_step(self.optimizer(decay_groups(self.parameters())), factor)
+        optimizer = self.optimizer(decay_groups(self.parameters()))
+        return by_step(self.trainer, optimizer, self.hparams["warmup_steps"], self.hparams["schedule"])
 
     def on_train_end(self) -> None:
         """Write what was trained, from the first process, and count the queries that were cut."""
