@@ -25,13 +25,49 @@ _WRAPPERS = ("", "model.", "vlm.", "vlm.model.", "language_model.", "model.langu
 
 @dataclass(frozen=True)
 class AdapterSettings:
-    """How a new adapter is made; the defaults are DSE's (arXiv 2406.11251)."""
+    """How a new adapter is made; the defaults are DSE's (arXiv 2406.11251).
+
+    Attributes:
+        rank: Of its two factors, from 1.
+        alpha: Over `rank`, the factor on what it adds.
+        dropout: Share of its inputs that a step leaves out, less than 1.
+        dora: Learn lengths beside directions.
+        targets: Which modules get one: a regular expression over the whole of a module's name.
+
+    Raises:
+        InputError: A value that cannot be.
+    """
 
     rank: int = 8
     alpha: int = 64
     dropout: float = 0.1
     dora: bool = False
     targets: str = DSE_TARGETS
+
+    def __post_init__(self) -> None:
+        """Refuse values that cannot be: peft would blame something else, or nobody."""
+        rank, alpha, dropout = self.rank, self.alpha, self.dropout
+        rules = {
+            "rank": (_is_number(rank) and isinstance(rank, int) and rank >= 1, "a whole number from 1"),
+            "alpha": (_is_number(alpha) and alpha > 0, "a number above 0"),
+            "dropout": (_is_number(dropout) and 0 <= dropout < 1, "a share from 0 to less than 1"),
+            "dora": (isinstance(self.dora, bool), "true or false"),
+            "targets": (_is_pattern(self.targets), "a regular expression"),
+        }
+        for name, (right, wanted) in rules.items():
+            if not right:
+                raise InputError(f"adapter has the {name} {getattr(self, name)!r}; give {wanted}.")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_pattern(value: object) -> bool:
+    try:
+        return isinstance(value, str) and re.compile(value) is not None
+    except re.error:
+        return False
 
 
 def load_adapter(model: nn.Module, folder: Path) -> nn.Module:

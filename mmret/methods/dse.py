@@ -16,8 +16,10 @@ from mmret.backbones.page_training import (
     save_trained,
 )
 from mmret.backbones.preprocess import OWN
+from mmret.backbones.spec import PRECISIONS
 from mmret.data.batches import QueryPageBatch
 from mmret.errors import InputError
+from mmret.hard_negatives import check_threshold
 from mmret.losses import info_nce, suspects
 from mmret.methods.gathering import writes_results
 from mmret.methods.joint_batch import JointBatch, join
@@ -105,12 +107,15 @@ class DocumentScreenshotEmbedding(RecomputingModule):
         if options["schedule"] not in get_args(Schedule):
             known = ", ".join(get_args(Schedule))
             raise InputError(f"schedule is {options['schedule']!r}, not one of {known}.")
-        threshold = options["positive_threshold"]
-        if threshold is not None and not 0 < threshold <= 1:
-            raise InputError(f"positive_threshold is {threshold:g}; give a share of at most 1, such as 0.95.")
+        if options["frozen_precision"] not in PRECISIONS:
+            known = ", ".join(PRECISIONS)
+            raise InputError(f"frozen_precision is {options['frozen_precision']!r}, not one of {known}.")
+        check_threshold(options["positive_threshold"])
         widths, weights = options["matryoshka"], options["matryoshka_weights"]
         if widths == [] or (weights is not None and len(weights) != len(widths or ())):
             raise InputError("matryoshka needs at least one width, and matryoshka_weights as many weights.")
+        if weights is not None and not (min(weights) >= 0 and sum(weights) > 0):
+            raise InputError(f"matryoshka_weights are {weights}; give numbers from 0, one of them above it.")
 
     def setup(self, stage: str) -> None:
         """Refuse strategies by which other weights, or by other batches, would be trained."""
@@ -211,14 +216,26 @@ class DocumentScreenshotEmbedding(RecomputingModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep what learns: the name brings back what is frozen beside an adapter."""
         if is_adapted(self.model) and self.device_mesh is None:
-            learns = {name for name, weight in self.named_parameters() if weight.requires_grad}
-            state = checkpoint["state_dict"]
+            learns, state = self._names_that_learn(), checkpoint["state_dict"]
             checkpoint["state_dict"] = {name: value for name, value in state.items() if name in learns}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Complete the checkpoint's state with the frozen weights as they were loaded."""
+        """Complete the checkpoint's state with the frozen weights as they were loaded.
+
+        Raises:
+            InputError: it lacks weights of the adapter, which would begin anew.
+        """
         if is_adapted(self.model) and self.device_mesh is None:
+            lacking = sorted(self._names_that_learn() - checkpoint["state_dict"].keys())
+            if lacking:
+                raise InputError(
+                    f"the checkpoint lacks {len(lacking)} of the adapter's weights, the first {lacking[0]}: it is of "
+                    "another training."
+                )
             checkpoint["state_dict"] = {**self.state_dict(), **checkpoint["state_dict"]}
+
+    def _names_that_learn(self) -> set[str]:
+        return {name for name, weight in self.named_parameters() if weight.requires_grad}
 
     def _joint(self, batch: QueryPageBatch) -> JointBatch:
         """The batch of all devices, encoded; in chunks where a chunk size is set."""

@@ -310,6 +310,19 @@ def test_frozen_weights_may_be_half_beside_an_adapter(qwen: str, tmp_path: Path)
     assert dtypes == {(True, torch.float32), (False, torch.bfloat16)}
 
 
+def test_a_checkpoint_without_the_adapter_s_weights_is_refused(qwen: str) -> None:
+    """They would begin anew, without a word."""
+    module = made(qwen, adapter=LORA)
+    checkpoint: dict[str, Any] = {"state_dict": dict(module.state_dict())}
+    module.on_save_checkpoint(checkpoint)
+    gone = sorted(checkpoint["state_dict"])[0]
+    del checkpoint["state_dict"][gone]
+    with pytest.raises(
+        InputError, match=f"lacks 1 of the adapter's weights, the first {gone}: it is of another"
+    ):
+        module.on_load_checkpoint(checkpoint)
+
+
 class Stopped(DocumentScreenshotEmbedding):
     """Stopped in its third step."""
 
@@ -349,7 +362,17 @@ def test_a_resumed_training_ends_as_an_unbroken_one_with_dropout(qwen: str, tmp_
         ({"positive_threshold": 1.5}, r"positive_threshold is 1\.5"),
         ({"matryoshka": []}, "matryoshka needs at least one width"),
         ({"matryoshka": [4, 8], "matryoshka_weights": [1.0]}, "as many weights"),
+        ({"matryoshka": [4, 8], "matryoshka_weights": [0, 0]}, r"matryoshka_weights are \[0, 0\]"),
+        ({"matryoshka": [4, 8], "matryoshka_weights": [2, -1]}, r"matryoshka_weights are \[2, -1\]"),
+        ({"frozen_precision": "fp8"}, "frozen_precision is 'fp8', not one of fp32, bf16, fp16"),
         ({"adapter": {"r": 8}}, "adapter has the unknown r; it takes rank, alpha"),
+        ({"adapter": {"rank": 0}}, "adapter has the rank 0; give a whole number from 1"),
+        ({"adapter": {"rank": "8"}}, "adapter has the rank '8'; give a whole number"),
+        ({"adapter": {"rank": 8.5}}, r"adapter has the rank 8\.5"),
+        ({"adapter": {"alpha": 0}}, "adapter has the alpha 0; give a number above 0"),
+        ({"adapter": {"dropout": 2.0}}, r"adapter has the dropout 2\.0; give a share"),
+        ({"adapter": {"dora": "yes"}}, "adapter has the dora 'yes'; give true or false"),
+        ({"adapter": {"targets": "*_proj"}}, r"adapter has the targets '\*_proj'; give a regular expression"),
     ],
 )
 def test_options_that_cannot_be_are_refused(
