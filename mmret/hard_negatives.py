@@ -52,6 +52,14 @@ Ask = Callable[[Mapping[str, str]], Search]
 """Query id → text, a few thousand at once, to what searches for them."""
 
 
+def check_threshold(positive_threshold: float | None) -> None:
+    """Raise `InputError` unless it is a share of a positive's score (None: there is none)."""
+    if positive_threshold is not None and not 0 < positive_threshold <= 1:
+        raise InputError(
+            f"positive_threshold is {positive_threshold:g}; give a share of at most 1, such as 0.95."
+        )
+
+
 @dataclass(frozen=True)
 class Mining:
     """Which of the pages that a search ranks high are a query's hard negatives.
@@ -83,11 +91,11 @@ class Mining:
                 f"depth is {self.depth}, negatives {self.negatives}, skip_top {self.skip_top}: of `depth` pages so "
                 "many are kept (from 1) and passed over (from 0)."
             )
-        threshold, margin = self.positive_threshold, self.positive_margin
-        if threshold is not None and not 0 < threshold <= 1:
-            raise InputError(f"positive_threshold is {threshold:g}; give a share of at most 1, such as 0.95.")
-        if margin is not None and margin < 0:
-            raise InputError(f"positive_margin is {margin:g}; give a number from 0, such as 0.05.")
+        check_threshold(self.positive_threshold)
+        if self.positive_margin is not None and self.positive_margin < 0:
+            raise InputError(
+                f"positive_margin is {self.positive_margin:g}; give a number from 0, such as 0.05."
+            )
 
     @property
     def looks_at_positives(self) -> bool:

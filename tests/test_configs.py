@@ -21,6 +21,7 @@ from mmret.composition import MappingNetwork, save_phi
 from mmret.data.records import write_json_lines
 from mmret.tables.load import load_spec
 from tests.backbones.tiny_pages import FAMILIES
+from tests.methods.toy_data import write_backbone
 
 MODULES = tuple(getattr(methods, name) for name in methods.__all__)
 STEPS = ("training_step", "validation_step", "test_step")
@@ -111,9 +112,7 @@ DSE_SUBSTITUTES = [
 ]
 WIDTHS = "--model.matryoshka=[16,4]"
 TRIALS = {
-    "dse/clip-vit-l-14-336-wiki-ss.yaml": Trial(
-        "fit", [*DSE_SUBSTITUTES, "--model.backbone=runs/emoji/clip/backbone"]
-    ),
+    "dse/clip-vit-l-14-336-wiki-ss.yaml": Trial("fit", [*DSE_SUBSTITUTES, "--model.backbone=runs/tiny-clip"]),
     "dse/miniature-outlines.yaml": Trial(
         "fit", [*DSE_SUBSTITUTES, "--model.backbone=runs/emoji/clip/backbone"]
     ),
@@ -214,6 +213,7 @@ def test_a_config_runs_for_one_batch(path: Path, tmp_path: Path, monkeypatch: py
     write_world()
     if "tiny-qwen2-vl" in " ".join(trial.options):
         FAMILIES["qwen2_vl"](Path("runs/tiny-qwen2-vl"))
+        write_backbone(Path("runs/tiny-clip"))
     configs = " ".join(options(path)).replace("configs/", f"{CONFIGS}/").split()
     words = [trial.command, *configs, *trial.options]
     assert main([*words, "--trainer.fast_dev_run=true", "--trainer.accelerator=cpu"]) == 0

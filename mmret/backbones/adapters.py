@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
@@ -33,11 +33,14 @@ class AdapterSettings:
     """How a new adapter is made; the defaults are DSE's (arXiv 2406.11251).
 
     Attributes:
-        rank: Of the two matrices that a map gets.
-        alpha: Their product counts alpha / rank times.
-        dropout: Of what goes into them, in training.
-        dora: Whether magnitude and direction learn apart (DoRA).
-        targets: A regular expression over whole names of linear maps.
+        rank: Of its two factors, from 1.
+        alpha: Over `rank`, the factor on what it adds.
+        dropout: Share of its inputs that a step leaves out, less than 1.
+        dora: Learn lengths beside directions.
+        targets: Which modules get one: a regular expression over the whole of a module's name.
+
+    Raises:
+        InputError: A value that cannot be.
     """
 
     rank: int = 8
@@ -45,6 +48,31 @@ class AdapterSettings:
     dropout: float = 0.1
     dora: bool = False
     targets: str = DSE_TARGETS
+
+    def __post_init__(self) -> None:
+        """Refuse values that cannot be: peft would blame something else, or nobody."""
+        rank, alpha, dropout = self.rank, self.alpha, self.dropout
+        rules = {
+            "rank": (_is_number(rank) and isinstance(rank, int) and rank >= 1, "a whole number from 1"),
+            "alpha": (_is_number(alpha) and alpha > 0, "a number above 0"),
+            "dropout": (_is_number(dropout) and 0 <= dropout < 1, "a share from 0 to less than 1"),
+            "dora": (isinstance(self.dora, bool), "true or false"),
+            "targets": (_is_pattern(self.targets), "a regular expression"),
+        }
+        for name, (right, wanted) in rules.items():
+            if not right:
+                raise InputError(f"adapter has the {name} {getattr(self, name)!r}; give {wanted}.")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_pattern(value: object) -> bool:
+    try:
+        return isinstance(value, str) and re.compile(value) is not None
+    except re.error:
+        return False
 
 
 def load_adapter(model: nn.Module, folder: Path) -> nn.Module:
@@ -56,17 +84,24 @@ def load_adapter(model: nn.Module, folder: Path) -> nn.Module:
     """
     _require_peft()
     from peft import LoraConfig, PeftConfig, inject_adapter_in_model
-    from safetensors.torch import load_file
 
     with reading(folder, "an adapter of this model"):
         config = PeftConfig.from_pretrained(str(folder))
         if not isinstance(config, LoraConfig):
             raise InputError(f"{folder} holds a {type(config).__name__}: adapters are LoRA's (or DoRA's).")
-        state = load_file(folder / "adapter_model.safetensors")
         config.inference_mode = True
         inject_adapter_in_model(config, model)
-    _fill(model, state, folder)
+    fill_adapter(model, folder)
     return model
+
+
+def fill_adapter(model: nn.Module, folder: Path) -> None:
+    """Give a model's adapter the weights of a folder, in the number format that its own have; see `load_adapter`."""
+    from safetensors.torch import load_file
+
+    with reading(folder, "an adapter of this model"):
+        state = load_file(folder / "adapter_model.safetensors")
+    _fill(model, state, folder)
 
 
 def _lora_config(settings: AdapterSettings) -> "LoraConfig":
@@ -83,10 +118,19 @@ def _lora_config(settings: AdapterSettings) -> "LoraConfig":
 
 
 def add_adapter(model: nn.Module, settings: AdapterSettings) -> nn.Module:
-    """Put a new adapter into a model (changed in place); it changes no vector until it is trained."""
+    """Put a new adapter into a model (changed in place); it changes no vector until it is trained.
+
+    Raises `InputError` where no module has a name that fits, and for a model that has an adapter: peft would put the
+    new one in its place, without a word.
+    """
     _require_peft()
     from peft import inject_adapter_in_model
 
+    if adapter_parameters(model):
+        raise InputError(
+            "the model has an adapter already, which a new one would displace: go on training that one "
+            "(`adapter: null`), or leave it out of the model's name."
+        )
     try:
         inject_adapter_in_model(_lora_config(settings), model)
     except ValueError as error:
@@ -96,15 +140,19 @@ def add_adapter(model: nn.Module, settings: AdapterSettings) -> nn.Module:
     return model
 
 
-def save_adapter(model: nn.Module, folder: Path, settings: AdapterSettings) -> None:
-    """Write a model's adapter as peft's folder, which `load_adapter` reads; weights last, whole or not at all."""
+def save_adapter(model: nn.Module, folder: Path) -> None:
+    """Write a model's adapter as peft's folder, which `load_adapter` reads; weights last, whole or not at all.
+
+    It is described as it was when it was put into the model, by `add_adapter` or by `load_adapter`.
+    """
     _require_peft()
     from safetensors.torch import save
 
     from mmret.atomic import atomic_write
 
     folder.mkdir(parents=True, exist_ok=True)
-    _lora_config(settings).save_pretrained(str(folder))
+    described: Any = model.peft_config
+    described["default"].save_pretrained(str(folder))
     tensors = {
         f"base_model.model.{key.replace('.default', '')}": value.detach().cpu().contiguous()
         for key, value in _places(model).items()

@@ -21,7 +21,7 @@ from mmret.backbones.checkpoints import find_weights, reading
 from mmret.backbones.crops import parse_crops
 from mmret.backbones.injection import pseudo_words
 from mmret.backbones.openclip_patches import patch_vectors
-from mmret.backbones.openclip_specs import LOCAL, UNTRAINED, model_config, published_spec
+from mmret.backbones.openclip_specs import LOCAL, UNTRAINED, model_config, published_spec, text_pooling
 from mmret.backbones.openclip_tokens import prompt_tokenizer
 from mmret.backbones.precision import torch_dtype
 from mmret.backbones.prompt import Prompt
@@ -52,7 +52,8 @@ class OpenClipBackbone(Backbone):
     @classmethod
     def describe(cls, name: str) -> BackboneSpec:
         """Return the spec of a name of open_clip's or of a path: see `openclip_specs.describe`."""
-        return openclip_specs.describe(name)
+        spec = openclip_specs.describe(name)
+        return cls.with_preprocess(spec, spec.preprocess)  # a folder's own may be of crops
 
     @classmethod
     def load(cls, spec: BackboneSpec, precision: str, device: str) -> Self:
@@ -77,9 +78,10 @@ class OpenClipBackbone(Backbone):
     def with_preprocess(cls, spec: BackboneSpec, name: str) -> BackboneSpec:
         """Return the spec with another preprocessing; for crops that of a `CroppedBackbone`."""
         changed, crops = super().with_preprocess(spec, name), parse_crops(name)
-        if crops is None:
+        if crops is None and spec.loader != CROPPED:
             return changed
-        return replace(changed, loader=CROPPED, pooling=TOKENS if crops.each else changed.pooling)
+        pooling = TOKENS if crops and crops.each else text_pooling(model_config(spec))
+        return replace(changed, loader=CROPPED if crops else "open_clip", pooling=pooling)
 
     def encode_images(self, pixels: Tensor) -> Tensor:
         """Return float32 [B, D], un-normalised, of pixels [B, 3, H, W]."""

@@ -23,6 +23,10 @@ LOCAL = "local"
 """The architecture of a spec whose model is described beside its weights."""
 
 _GEOMETRIES = {"shortest": "center-crop", "longest": "letterbox", "squash": "squash"}
+"""open_clip's `resize_mode` → our name of it."""
+
+_OURS = "preprocess"
+"""In a folder's `preprocess_cfg`: a preprocessing by its name here, which open_clip does not know and passes over."""
 
 
 def describe(name: str) -> BackboneSpec:
@@ -100,7 +104,7 @@ def architecture_spec(name: str) -> BackboneSpec:
         config, preprocess = open_clip.get_model_config(architecture), {}
     return _spec(
         config,
-        merge_preprocess_dict(PreprocessCfg(), preprocess),
+        _completed(preprocess),
         name=name,
         architecture=architecture,
         weights=weights,
@@ -117,7 +121,7 @@ def _local_spec(name: str, architecture: str, file: Path) -> BackboneSpec:
         config, preprocess = open_clip.get_model_config(architecture), {}
     return _spec(
         config,
-        merge_preprocess_dict(PreprocessCfg(), preprocess),
+        _completed(preprocess),
         name=name,
         architecture=architecture,
         weights=str(file),
@@ -126,22 +130,44 @@ def _local_spec(name: str, architecture: str, file: Path) -> BackboneSpec:
     )
 
 
+def _completed(preprocess: dict[str, Any]) -> dict[str, Any]:
+    """A folder's `preprocess_cfg` with open_clip's defaults, and with what is ours in it."""
+    ours = {_OURS: str(preprocess[_OURS])} if _OURS in preprocess else {}
+    return {**merge_preprocess_dict(PreprocessCfg(), preprocess), **ours}
+
+
+def preprocess_config(spec: BackboneSpec) -> dict[str, Any]:
+    """Return the `preprocess_cfg` that gives back the spec's preprocessing; open_clip takes its nearest."""
+    modes = {ours: theirs for theirs, ours in _GEOMETRIES.items()}
+    kept = {"mean": spec.mean, "std": spec.std, "interpolation": spec.interpolation}
+    if spec.preprocess in modes:
+        return {**kept, "resize_mode": modes[spec.preprocess]}
+    return {**kept, "resize_mode": "shortest", _OURS: spec.preprocess}
+
+
 def _spec(config: dict[str, Any], preprocess: dict[str, Any], **identity: str) -> BackboneSpec:
     """Complete a spec from a model's and a preprocessing's configuration, with open_clip's defaults."""
-    text = config["text_cfg"]
-    pooling = text.get("hf_pooler_type", "mean_pooler") if "hf_model_name" in text else text.get("pool_type")
     return BackboneSpec(
         loader="open_clip",
         width=config["embed_dim"],
-        pooling="cls" if text.get("embed_cls") else pooling or "argmax",
-        preprocess=_GEOMETRIES[preprocess["resize_mode"]],
+        pooling=text_pooling(config),
+        preprocess=preprocess.get(_OURS, _GEOMETRIES[preprocess["resize_mode"]]),
         image_size=config["vision_cfg"].get("image_size", 224),
-        context_length=text.get("context_length", 77),
+        context_length=config["text_cfg"].get("context_length", 77),
         mean=tuple(preprocess["mean"]),
         std=tuple(preprocess["std"]),
         interpolation=preprocess["interpolation"],
         **identity,
     )
+
+
+def text_pooling(config: dict[str, Any]) -> str:
+    """Return how the text tower of a model's configuration makes one vector of many tokens."""
+    text = config["text_cfg"]
+    if text.get("embed_cls"):
+        return "cls"
+    own = text.get("hf_pooler_type", "mean_pooler") if "hf_model_name" in text else text.get("pool_type")
+    return str(own or "argmax")
 
 
 def _read_config(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -3,18 +3,21 @@
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from mmret.backbones.adapters import AdapterSettings, adapter_parameters, save_adapter
+from mmret.backbones.adapters import AdapterSettings, adapter_parameters, fill_adapter, save_adapter
 from mmret.backbones.base import Backbone
 from mmret.backbones.openclip import OpenClipBackbone
 from mmret.backbones.precision import torch_dtype
 from mmret.backbones.pretraining import save_backbone, trainable_backbone
-from mmret.backbones.registry import load_backbone
+from mmret.backbones.registry import load_backbone, resolve
 from mmret.backbones.vlm_specs import is_vlm_name
 from mmret.errors import InputError
+
+if TYPE_CHECKING:
+    from mmret.backbones.vlm_pages import VlmBackbone
 
 _SCALES = ("logit_scale", "logit_bias")
 
@@ -45,12 +48,13 @@ def page_encoder_to_train(
         name: Of open_clip's or of a vision-language model.
         from_scratch: Random weights of the same architecture (open_clip's).
         preprocess: Another preprocessing than its own; it is part of the backbone that is written.
-        adapter: A new LoRA or DoRA in a vision-language model, which alone learns.
+        adapter: A new LoRA or DoRA in a vision-language model, which alone learns. Where the name has an adapter
+            (`?adapter=FOLDER`) that one goes on learning, alone as well, and a new one is refused.
         frozen_precision: Number format of the weights beside an adapter.
         checkpoint_gradients: Compute activations again in the backward pass.
 
     Raises:
-        InputError: a backbone that cannot be trained so.
+        InputError: a backbone that cannot be trained so, or that could not be written afterwards.
     """
     if not is_vlm_name(name):
         if adapter is not None:
@@ -65,14 +69,19 @@ def page_encoder_to_train(
     return backbone
 
 
-def save_trained(backbone: Backbone, root: Path, adapter: AdapterSettings | None = None) -> Path:
-    """Write `<root>/backbone`, or `<root>/adapter` where one was trained, and return that folder.
+def is_adapted(backbone: Backbone) -> bool:
+    """Whether a backbone has an adapter, which then is all that learns."""
+    return bool(adapter_parameters(backbone))
+
+
+def save_trained(backbone: Backbone, root: Path) -> Path:
+    """Write `<root>/backbone`, or `<root>/adapter` where there is one, and return that folder.
 
     Raises:
         InputError: it cannot be written.
     """
-    if adapter is not None:
-        save_adapter(_inner(backbone), root / "adapter", adapter)
+    if is_adapted(backbone):
+        save_adapter(_inner(backbone), root / "adapter")
         return root / "adapter"
     if isinstance(backbone, OpenClipBackbone):
         save_backbone(backbone, root / "backbone")
@@ -100,16 +109,34 @@ def _vision_language(
     name: str, preprocess: str | None, adapter: AdapterSettings | None, frozen_precision: str
 ) -> Backbone:
     from mmret.backbones.vlm_pages import VlmBackbone
+    from mmret.backbones.vlm_saving import refuse_unwritable
+    from mmret.backbones.vlm_specs import VlmSpec
 
-    precision = "fp32" if adapter is None else frozen_precision
+    spec = resolve(name, preprocess)
+    assert isinstance(spec, VlmSpec)
+    whole = adapter is None and not spec.adapter
+    if whole:
+        refuse_unwritable(spec)
+    precision = "fp32" if whole else frozen_precision
     backbone = load_backbone(name, preprocess=preprocess, precision=precision)
     assert isinstance(backbone, VlmBackbone)
-    if adapter is None:
+    if whole:
+        refuse_unwritable(spec, backbone.projection)
         return backbone.unfreeze()
-    backbone.adapt(adapter)
+    return _adapted(backbone, adapter, spec.adapter)
+
+
+def _adapted(backbone: "VlmBackbone", new: AdapterSettings | None, folder: str) -> Backbone:
+    """The backbone with a new adapter, or with that of a folder, in float32 whatever the weights beside it are."""
+    if new is not None:
+        backbone.adapt(new)
     for parameter in adapter_parameters(backbone.model):
         parameter.data = parameter.data.to(torch_dtype("fp32"))
-    return backbone
+    if folder:
+        fill_adapter(
+            backbone.model, Path(folder)
+        )  # as they lie there: the model's were rounded to its own format
+    return backbone.unfreeze()
 
 
 def _checkpoint_gradients(backbone: Backbone) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -11,8 +10,9 @@ from safetensors.torch import save
 from mmret.atomic import atomic_write, write_text
 from mmret.backbones.checkpoints import SUFFIXES
 from mmret.backbones.miniature import FOLDERS
-from mmret.backbones.openclip import OpenClipBackbone, build_model
-from mmret.backbones.openclip_specs import CONFIG, LOCAL, architecture_spec, model_config
+from mmret.backbones.openclip import BYTE_PAIRS, CROPPED, OpenClipBackbone, build_model
+from mmret.backbones.openclip_crops import CroppedBackbone
+from mmret.backbones.openclip_specs import CONFIG, LOCAL, architecture_spec, model_config, preprocess_config
 from mmret.backbones.registry import load_backbone, with_preprocess
 from mmret.errors import InputError
 
@@ -30,8 +30,9 @@ def trainable_backbone(
     if from_scratch:
         source = str(FOLDERS.get(name, name))
         spec = architecture_spec(source)
-        spec = spec if preprocess is None else with_preprocess(spec, preprocess)
-        return OpenClipBackbone(spec, build_model(model_config(spec))).unfreeze()
+        spec = with_preprocess(spec, preprocess or spec.preprocess)
+        kind = CroppedBackbone if spec.loader == CROPPED else OpenClipBackbone
+        return kind(spec, build_model(model_config(spec))).unfreeze()
     backbone = load_backbone(name, preprocess=preprocess)
     if not isinstance(backbone, OpenClipBackbone):
         raise InputError(f"backbone {name} has no text tower to be trained with: name one of open_clip.")
@@ -45,7 +46,7 @@ def save_backbone(backbone: OpenClipBackbone, folder: Path, dtype: torch.dtype =
     file cannot be written.
     """
     spec = backbone.spec
-    description = {"model_cfg": model_config(spec), "preprocess_cfg": _preprocess(backbone)}
+    description = {"model_cfg": model_config(spec), "preprocess_cfg": preprocess_config(spec)}
     write_text(folder / CONFIG, json.dumps(description, indent=1, sort_keys=True) + "\n")
     if spec.architecture == LOCAL:
         _copy_tokenizer(Path(spec.weights).parent, folder)
@@ -57,17 +58,11 @@ def save_backbone(backbone: OpenClipBackbone, folder: Path, dtype: torch.dtype =
         file.write(save(tensors, metadata={"format": "pt"}))
 
 
-def _preprocess(backbone: OpenClipBackbone) -> dict[str, object]:
-    modes = {"center-crop": "shortest", "letterbox": "longest", "squash": "squash"}
-    spec = asdict(backbone.spec)
-    kept = {key: spec[key] for key in ("mean", "std", "interpolation")}
-    return {**kept, "resize_mode": modes.get(backbone.spec.preprocess, "shortest")}
-
-
 def _copy_tokenizer(source: Path, folder: Path) -> None:
-    """Everything small beside a local model's weights: its vocabulary or tokenizer, in whatever files it comes."""
+    """Its own byte pairs, or else everything small beside a local model's weights: a tokenizer comes in many files."""
     if source.resolve() == folder.resolve():
         return
-    for file in source.iterdir():
+    own = source / BYTE_PAIRS
+    for file in [own] if own.is_file() else source.iterdir():
         if file.is_file() and file.suffix not in SUFFIXES and file.name != CONFIG:
             shutil.copyfile(file, folder / file.name)

@@ -66,7 +66,10 @@ class VlmBackbone(Backbone):
         return single(self.encode_documents(pixels), self.spec.name)
 
     def encode_documents(self, pixels: Pixels) -> Features:
-        """Return float32 [B, D], un-normalised, or `TokenVectors`, of B pages uint8 [3, H, W]."""
+        """Return float32 [B, D], un-normalised, or `TokenVectors`, of B pages uint8 [3, H, W].
+
+        A pooling that clusters tokens (`tokens-3`) keeps all of them while the model is trained.
+        """
         pages = [page.to(self.device) for page in pixels]
         inputs = self.inputs.of_images(self.prompts["document"], pages)
         if self._straddles(inputs["attention_mask"]):
@@ -129,13 +132,13 @@ class VlmBackbone(Backbone):
         return projected
 
     def unfreeze(self) -> Self:
-        """Let the weights be trained: with an adapter, those of the adapter alone (and of a pooling)."""
+        """Let the weights be trained: with an adapter, those of the adapter alone."""
         adapter = adapter_parameters(self.model)
         if not adapter:
             return super().unfreeze()
         self.frozen = False
         self.requires_grad_(False)
-        for parameter in [*adapter, *self.pooling.parameters()]:
+        for parameter in adapter:
             parameter.requires_grad_(True)
         return self.train()
 
@@ -180,8 +183,8 @@ class VlmBackbone(Backbone):
 
     def _pooled(self, inputs: dict[str, Tensor], kind: str) -> Features:
         mask = inputs["attention_mask"].bool()
-        states, clustered = self.states(inputs), kind == "document"
-        features: Features = self.pooling(states, mask, self._skipped(kind), cluster=clustered)
+        clusters = kind == "document" and not self.training  # clusters have no gradient
+        features: Features = self.pooling(self.states(inputs), mask, self._skipped(kind), cluster=clusters)
         return features
 
     def _skipped(self, kind: str) -> int:

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from safetensors.torch import save
+from torch import nn
 
 from mmret.atomic import atomic_write, write_text
 from mmret.backbones.adapters import adapter_parameters
@@ -22,6 +23,15 @@ def recipe_of(spec: VlmSpec) -> Recipe:
     return Recipe(spec.document_prompt, spec.query_prompt, spec.pooling, spec.padding_side, spec.preprocess)
 
 
+def refuse_unwritable(spec: VlmSpec, projection: nn.Module | None = None) -> None:
+    """Raise `InputError` for an encoder that is not written whole: with quantised weights, or a projection."""
+    if spec.quantise or projection is not None:
+        what = f"weights in {spec.quantise}" if spec.quantise else "a projection behind its states"
+        raise InputError(
+            f"{spec.name} has {what}, and is not written whole: train an adapter of it (`adapter: {{rank: 8}}`)."
+        )
+
+
 def save_page_encoder(backbone: VlmBackbone, folder: Path) -> None:
     """Write a page encoder as a folder of its own, in the layout that it was read from; its weights come last.
 
@@ -31,8 +41,9 @@ def save_page_encoder(backbone: VlmBackbone, folder: Path) -> None:
     """
     spec = backbone.spec
     assert isinstance(spec, VlmSpec)
-    if adapter_parameters(backbone.model) or backbone.projection is not None or spec.quantise:
-        raise InputError(f"{spec.name} is not written whole: save its adapter, or train it without one.")
+    refuse_unwritable(spec, backbone.projection)
+    if adapter_parameters(backbone.model):
+        raise InputError(f"{spec.name} has an adapter, and is not written whole: save its adapter.")
     write_text(folder / RECIPE, json.dumps(asdict(recipe_of(spec)), ensure_ascii=False, indent=1) + "\n")
     if backbone.pooling.latent is not None:
         with atomic_write(folder / LATENT_FILE) as file:

@@ -16,7 +16,7 @@ from mmret.backbones.pretraining import save_backbone, trainable_backbone
 from mmret.errors import InputError
 from mmret.losses import symmetric_contrastive
 from mmret.methods.gathering import gather_with_gradient, writes_results
-from mmret.methods.schedules import by_step, decay_groups, warmup_cosine
+from mmret.methods.schedules import by_step, decay_groups
 
 #: CLIP clips its learnt scale at 100 (arXiv 2103.00020, section 2.5).
 MAX_SCALE = 100.0
@@ -102,8 +102,7 @@ class ContrastivePretraining(LightningModule):
     def configure_optimizers(self) -> Any:
         """The optimizer over two parameter groups, with warm-up and cosine by step."""
         optimizer = self.optimizer(decay_groups(self.parameters()))
-        total = int(self.trainer.estimated_stepping_batches)
-        return by_step(optimizer, warmup_cosine(total, self.hparams["warmup_steps"]))
+        return by_step(self.trainer, optimizer, self.hparams["warmup_steps"])
 
     def on_train_end(self) -> None:
         """Write the backbone as a folder, from the first process, and count the captions that were cut."""

@@ -6,12 +6,20 @@ from typing import Any, get_args
 import torch
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmret.backbones.base import Backbone
-from mmret.backbones.page_training import adapter_settings, page_encoder_to_train, save_trained
+from mmret.backbones.page_training import (
+    adapter_settings,
+    is_adapted,
+    page_encoder_to_train,
+    save_trained,
+)
 from mmret.backbones.preprocess import OWN
+from mmret.backbones.spec import PRECISIONS
 from mmret.data.batches import QueryPageBatch
 from mmret.errors import InputError
+from mmret.hard_negatives import check_threshold
 from mmret.losses import info_nce, suspects
 from mmret.methods.gathering import writes_results
 from mmret.methods.joint_batch import JointBatch, join
@@ -19,8 +27,8 @@ from mmret.methods.page_features import encode, page_chunks, query_chunks
 from mmret.methods.page_recall import recalls
 from mmret.methods.random_state import random_state_of
 from mmret.methods.recomputing import RecomputingModule
-from mmret.methods.schedules import Schedule, by_step, decay_groups, warmed_up
-from mmret.methods.sharding import shard, whole
+from mmret.methods.schedules import Schedule, by_step, decay_groups
+from mmret.methods.sharding import keeps_whole, shard, spreads_by_data, whole
 
 CUTOFFS = (1, 10)
 
@@ -41,6 +49,7 @@ class DocumentScreenshotEmbedding(RecomputingModule):
         from_scratch: Start from random weights of the same architecture (open_clip's).
         preprocess: What becomes of pages, by name, in place of the backbone's own; the DataModule's must be the same.
         adapter: Train a new LoRA alone: any of `rank`, `alpha`, `dropout`, `dora`, `targets` (`AdapterSettings`).
+            Without it, an adapter that the backbone's name has (`NAME?adapter=FOLDER`) goes on learning alone.
         frozen_precision: Number format of the weights beside an adapter: fp32, bf16 or fp16.
         temperature: τ; DSE's is .02.
         symmetric: Let each query's own page find the query as well, among all queries, as CLIP does.
@@ -51,11 +60,12 @@ class DocumentScreenshotEmbedding(RecomputingModule):
             they may answer it too (.95 in NV-Retriever); None: none.
         warmup_steps: Steps of linear warm-up.
         schedule: `cosine` and `linear` end at zero with the training, `constant` stays.
-        chunk_size: Queries, and pages, that are encoded at a time, for batches that do not fit (gradient cache).
+        chunk_size: Queries, and pages, that are encoded at a time, for batches that do not fit (gradient cache); models
+            with BatchNorm do not take it.
         checkpoint_gradients: Compute activations again in the backward pass.
 
     Raises:
-        InputError: an option that cannot be.
+        InputError: an option that cannot be; later, a strategy, a model or data that it does not go with.
 
     Logs `train/loss`; `val/loss`, by batch; and `val/recall@1`, `val/recall@10`: the share of validation queries with a
     page that answers them among the first so many of all validation pages.
@@ -97,12 +107,24 @@ class DocumentScreenshotEmbedding(RecomputingModule):
         if options["schedule"] not in get_args(Schedule):
             known = ", ".join(get_args(Schedule))
             raise InputError(f"schedule is {options['schedule']!r}, not one of {known}.")
-        threshold = options["positive_threshold"]
-        if threshold is not None and not 0 < threshold <= 1:
-            raise InputError(f"positive_threshold is {threshold:g}; give a share of at most 1, such as 0.95.")
+        if options["frozen_precision"] not in PRECISIONS:
+            known = ", ".join(PRECISIONS)
+            raise InputError(f"frozen_precision is {options['frozen_precision']!r}, not one of {known}.")
+        check_threshold(options["positive_threshold"])
         widths, weights = options["matryoshka"], options["matryoshka_weights"]
         if widths == [] or (weights is not None and len(weights) != len(widths or ())):
             raise InputError("matryoshka needs at least one width, and matryoshka_weights as many weights.")
+        if weights is not None and not (min(weights) >= 0 and sum(weights) > 0):
+            raise InputError(f"matryoshka_weights are {weights}; give numbers from 0, one of them above it.")
+
+    def setup(self, stage: str) -> None:
+        """Refuse strategies by which other weights, or by other batches, would be trained."""
+        strategy = self.trainer.strategy
+        if not (keeps_whole(strategy) or spreads_by_data(strategy)):
+            raise InputError(
+                f"{type(strategy).__name__}, as it is set, does not train page encoders: write `strategy: ddp`, or "
+                "ModelParallelStrategy with `data_parallel_size` (how many devices) and `tensor_parallel_size: 1`."
+            )
 
     def configure_model(self) -> None:
         """Load the backbone, once, ready to be trained."""
@@ -129,10 +151,10 @@ class DocumentScreenshotEmbedding(RecomputingModule):
 
     def training_step(self, batch: QueryPageBatch, batch_idx: int) -> Tensor:
         """The loss of one batch; pages of all devices are negatives."""
+        if self.trainer.world_size * len(batch["pages"]) < 2:
+            raise InputError("a batch of one page has no negatives; give a batch_size of 2 or more.")
         with random_state_of(self, batch_idx):
             joint = self._joint(batch)
-        if joint.pages.shape[0] < 2:
-            raise InputError("a batch of one page has no negatives; give a batch_size of 2 or more.")
         loss = self._loss(joint)
         self.log("train/loss", loss.detach(), prog_bar=True, batch_size=len(batch["queries"]))
         return loss
@@ -154,7 +176,12 @@ class DocumentScreenshotEmbedding(RecomputingModule):
         self.log_dict({f"val/recall@{k}": value for k, value in found.items()}, prog_bar=True, sync_dist=True)
 
     def on_fit_start(self) -> None:
-        """Refuse pages that another preprocessing made than the one that is written with the backbone."""
+        """Refuse what would train another model than was asked for."""
+        self._refuse_other_pages()
+        self._refuse_chunks_with_batch_norm()
+
+    def _refuse_other_pages(self) -> None:
+        """Pages that another preprocessing made than the one that is written with the backbone."""
         data = getattr(self.trainer, "datamodule", None)
         if data is None or "preprocess" not in data.hparams or data.hparams.get("backbone"):
             return
@@ -164,11 +191,18 @@ class DocumentScreenshotEmbedding(RecomputingModule):
                 f"the model's preprocess is {own} and the data's is {theirs}: give both the same name."
             )
 
+    def _refuse_chunks_with_batch_norm(self) -> None:
+        size = self.hparams["chunk_size"]
+        if size is not None and any(isinstance(part, _BatchNorm) for part in self.model.modules()):
+            raise InputError(
+                f"chunk_size is {size}, and {self.hparams['backbone']} has BatchNorm: the statistics of chunks are not "
+                "those of the batch, so that the gradient would not be the plain step's; leave chunk_size out."
+            )
+
     def configure_optimizers(self) -> Any:
         """The optimizer over what learns, in two parameter groups, with warm-up and schedule by step."""
-        total = int(self.trainer.estimated_stepping_batches)
-        factor = warmed_up(self.hparams["schedule"], total, self.hparams["warmup_steps"])
-        return by_step(self.optimizer(decay_groups(self.parameters())), factor)
+        optimizer = self.optimizer(decay_groups(self.parameters()))
+        return by_step(self.trainer, optimizer, self.hparams["warmup_steps"], self.hparams["schedule"])
 
     def on_train_end(self) -> None:
         """Write what was trained, from the first process, and count the queries that were cut."""
@@ -176,20 +210,32 @@ class DocumentScreenshotEmbedding(RecomputingModule):
         writes = writes_results(self.trainer)
         with whole(self.model, keep=writes):
             if writes:
-                folder = save_trained(self.model, Path(self.trainer.default_root_dir), self.adapter)
+                folder = save_trained(self.model, Path(self.trainer.default_root_dir))
                 print(f"{folder.name} written to {folder}")
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep what learns: the name brings back what is frozen beside an adapter."""
-        if self.adapter is not None and self.device_mesh is None:
-            learns = {name for name, weight in self.named_parameters() if weight.requires_grad}
-            state = checkpoint["state_dict"]
+        if is_adapted(self.model) and self.device_mesh is None:
+            learns, state = self._names_that_learn(), checkpoint["state_dict"]
             checkpoint["state_dict"] = {name: value for name, value in state.items() if name in learns}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Complete the checkpoint's state with the frozen weights as they were loaded."""
-        if self.adapter is not None and self.device_mesh is None:
+        """Complete the checkpoint's state with the frozen weights as they were loaded.
+
+        Raises:
+            InputError: it lacks weights of the adapter, which would begin anew.
+        """
+        if is_adapted(self.model) and self.device_mesh is None:
+            lacking = sorted(self._names_that_learn() - checkpoint["state_dict"].keys())
+            if lacking:
+                raise InputError(
+                    f"the checkpoint lacks {len(lacking)} of the adapter's weights, the first {lacking[0]}: it is of "
+                    "another training."
+                )
             checkpoint["state_dict"] = {**self.state_dict(), **checkpoint["state_dict"]}
+
+    def _names_that_learn(self) -> set[str]:
+        return {name for name, weight in self.named_parameters() if weight.requires_grad}
 
     def _joint(self, batch: QueryPageBatch) -> JointBatch:
         """The batch of all devices, encoded; in chunks where a chunk size is set."""

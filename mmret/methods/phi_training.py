@@ -14,7 +14,7 @@ from mmret.backbones.base import Backbone
 from mmret.composition.phi import MappingNetwork, Phi
 from mmret.composition.phi_files import save_phi
 from mmret.methods.gathering import writes_results
-from mmret.methods.schedules import by_step, warmup_cosine
+from mmret.methods.schedules import by_step
 
 
 class PhiTraining(LightningModule):
@@ -72,7 +72,7 @@ class PhiTraining(LightningModule):
         optimizer = self.optimizer(self.mapping.parameters())
         if self.warmup is None:
             return optimizer
-        return by_step(optimizer, warmup_cosine(int(self.trainer.estimated_stepping_batches), self.warmup))
+        return by_step(self.trainer, optimizer, self.warmup)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Leave the frozen backbone out of the checkpoint: its name brings it back."""

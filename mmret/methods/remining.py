@@ -1,15 +1,15 @@
 """Hard negatives mined anew between epochs, with the encoder as it is then (dynamic re-mining)."""
 
-import tempfile
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from lightning.pytorch.utilities import rank_zero_info
 
 from mmret.backbones.base import Backbone
@@ -17,8 +17,10 @@ from mmret.data.pages_datamodule import QueryPagesDataModule
 from mmret.embedding import open_store
 from mmret.errors import InputError
 from mmret.hard_negatives import Mining, mine_by_vectors
+from mmret.methods.sharding import keeps_whole
 
 FILE = "negatives-epoch-{}.jsonl"
+_STORE = ".mining-"
 
 
 class RemineNegatives(Callback):
@@ -30,8 +32,12 @@ class RemineNegatives(Callback):
     file system in common, or wait for one another less long than the search takes (`DDPStrategy(timeout=…)`), mine
     between two trainings with `mmret mine`.
 
+    Vectors of pages lie in `<root>/.mining-…` until the file is there: where a training that was killed meanwhile comes
+    to the same epoch with the same weights, it goes on with them.
+
     Args:
-        every_n_epochs: How often; after the last epoch nothing is mined.
+        every_n_epochs: How often; nothing is mined after an epoch that is known to be the last. (Lightning's
+            `EarlyStopping` may stop a training behind this, unless it validates within epochs.)
         depth, negatives, skip_top, positive_threshold, positive_margin, max_score: The rules: see
             `mmret.hard_negatives.Mining`.
         max_pages: Search only so many pages, others in each epoch: the queries' own, and more at random; None: all.
@@ -70,7 +76,7 @@ class RemineNegatives(Callback):
             raise InputError(
                 "RemineNegatives mines what no batch takes: give the data hard_negatives of 1 or more."
             )
-        if not isinstance(trainer.strategy, SingleDeviceStrategy | DDPStrategy):
+        if not keeps_whole(trainer.strategy):
             raise InputError(
                 f"RemineNegatives needs the whole model in each process, which {type(trainer.strategy).__name__} does "
                 "not keep; mine between two trainings with `mmret mine`."
@@ -90,7 +96,7 @@ class RemineNegatives(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Mine, and hand the file to the data."""
         done = trainer.current_epoch + 1
-        if done % self.every_n_epochs == 0 and done != trainer.max_epochs:
+        if done % self.every_n_epochs == 0 and not _ends(trainer):
             self._renew(trainer, pl_module, trainer.current_epoch)
 
     def _renew(self, trainer: Trainer, module: LightningModule, epoch: int) -> None:
@@ -107,25 +113,22 @@ class RemineNegatives(Callback):
     def _mine(self, trainer: Trainer, module: LightningModule, epoch: int, path: Path) -> None:
         backbone, data = _backbone(module), _data(trainer)
         queries = tuple(data.data.queries[position] for position in data.positions)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        context = trainer.precision_plugin.forward_context()
-        with (
-            tempfile.TemporaryDirectory(prefix=".mining-", dir=path.parent) as place,
-            resting(backbone),
-            context,
-        ):
+        place = f"{_STORE}epoch-{epoch}-step-{trainer.global_step}-{weights_mark(backbone)}"
+        with resting(backbone), trainer.precision_plugin.forward_context():
             mined = mine_by_vectors(
                 backbone,
                 replace(data.data, queries=queries),
                 path,
                 self.mining,
-                store=open_store(place, backbone),
+                store=open_store(path.parent / place, backbone),
                 max_pages=self.max_pages,
                 seed=epoch,
                 batch_size=self.batch_size,
                 workers=self.workers,
                 made_by={"epoch": epoch, "step": trainer.global_step},
             )
+        for store in path.parent.glob(f"{_STORE}*"):
+            shutil.rmtree(store)
         rank_zero_info(f"epoch {epoch}: {mined}: {path}")
 
     def state_dict(self) -> dict[str, Any]:
@@ -148,6 +151,20 @@ def resting(backbone: Backbone) -> Iterator[None]:
         finally:
             for module, mode in modes:
                 module.training = mode
+
+
+def weights_mark(backbone: Backbone) -> str:
+    """What two trainings have in common where all of their weights are the same, and else have not: 16 letters."""
+    digest = blake2b(digest_size=8)
+    for weight in backbone.state_dict().values():
+        digest.update(weight.detach().cpu().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def _ends(trainer: Trainer) -> bool:
+    """Whether no epoch follows on the one that just ended, as far as can be told."""
+    stops = trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs
+    return stops or 0 < trainer.max_steps <= trainer.global_step
 
 
 def _data(trainer: Trainer) -> QueryPagesDataModule:

@@ -4,9 +4,12 @@ import math
 from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
+from lightning.pytorch import Trainer
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
+
+from mmret.errors import InputError
 
 Schedule = Literal["cosine", "linear", "constant"]
 
@@ -18,7 +21,7 @@ _SHAPES: dict[str, Callable[[float], float]] = {
 """The factor by the share of the steps that are done."""
 
 
-def warmed_up(shape: Schedule, total: int, warmup: int) -> Callable[[int], float]:
+def warmed_up(shape: Schedule, total: float, warmup: int) -> Callable[[int], float]:
     """The factor at each of `total` steps: a linear warm-up times a shape, of which two end at zero."""
     rising = max(1, min(warmup, total))
 
@@ -28,13 +31,27 @@ def warmed_up(shape: Schedule, total: int, warmup: int) -> Callable[[int], float
     return factor
 
 
-def warmup_cosine(total: int, warmup: int) -> Callable[[int], float]:
-    """The factor at each of `total` steps: a linear warm-up times a cosine that ends at zero."""
-    return warmed_up("cosine", total, warmup)
+def by_step(
+    trainer: Trainer, optimizer: Optimizer, warmup: int, shape: Schedule = "cosine"
+) -> dict[str, Any]:
+    """What Lightning's `configure_optimizers` returns for a rate that changes at every step, over a whole training.
 
+    Args:
+        trainer: Knows how many steps there will be.
+        optimizer: Whose learning rates are the highest ones.
+        warmup: Steps of linear warm-up.
+        shape: What the rate does over the training.
 
-def by_step(optimizer: Optimizer, factor: Callable[[int], float]) -> dict[str, Any]:
-    """What Lightning's `configure_optimizers` returns for a factor that changes at every step."""
+    Raises:
+        InputError: the training has no end, with which the rate would fall to zero.
+    """
+    total = trainer.estimated_stepping_batches
+    if math.isinf(total) and shape != "constant":
+        raise InputError(
+            f"the training has no end for its learning rate to fall to ({shape}): give the trainer max_steps or "
+            "max_epochs."
+        )
+    factor = warmed_up(shape, total, warmup)
     return {
         "optimizer": optimizer,
         "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"},

@@ -7,6 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from lightning.pytorch.strategies import (
+    DDPStrategy,
+    ModelParallelStrategy,
+    SingleDeviceStrategy,
+    Strategy,
+)
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
@@ -16,6 +22,16 @@ from mmret.backbones.base import Backbone
 
 #: What is called on a backbone: before it, sharded weights are put together, and behind it they are let go.
 _CALLED = ("encode_documents", "encode_queries")
+
+
+def keeps_whole(strategy: Strategy) -> bool:
+    """Whether each process has the whole model: on one device, or by DDP."""
+    return type(strategy) in (SingleDeviceStrategy, DDPStrategy)  # DeepSpeed's is a kind of DDP to Lightning
+
+
+def spreads_by_data(strategy: Strategy) -> bool:
+    """Whether it is FSDP2 with other data on each device; known once processes have met."""
+    return isinstance(strategy, ModelParallelStrategy) and strategy.device_mesh["tensor_parallel"].size() == 1
 
 
 def shard(backbone: Backbone, mesh: DeviceMesh) -> None:

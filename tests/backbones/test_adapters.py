@@ -56,7 +56,7 @@ def adapted(
         for parameter in adapter_parameters(backbone.model):
             parameter.add_(torch.randn_like(parameter) * 0.2)
     folder = tmp_path_factory.mktemp("adapter")
-    save_adapter(backbone.model, folder, settings)
+    save_adapter(backbone.model, folder)
     return folder, asked(backbone.freeze())
 
 
@@ -110,6 +110,15 @@ def test_an_adapter_lies_in_both_towers_as_dses_does(tmp_path: Path) -> None:
 def test_modules_that_are_not_there_are_an_error(base: Path) -> None:
     with pytest.raises(InputError, match="no modules that match 'nothing'"):
         add_adapter(backbone_of(str(base)).model, AdapterSettings(targets="nothing"))
+
+
+def test_a_second_adapter_is_refused(base: Path, adapted: tuple[Path, Tensor]) -> None:
+    """It would take the first one's place, without a word."""
+    folder, expected = adapted
+    backbone = backbone_of(f"{base}?adapter={folder}")
+    with pytest.raises(InputError, match="has an adapter already, which a new one would displace"):
+        backbone.adapt(AdapterSettings(rank=2))
+    assert torch.allclose(asked(backbone), expected, atol=1e-5)
 
 
 def test_both_sides_teach_an_adapter(base: Path) -> None:

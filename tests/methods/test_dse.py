@@ -1,4 +1,6 @@
+import json
 import math
+import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -9,9 +11,12 @@ import torch
 import torch.nn.functional as F
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.strategies import FSDPStrategy
+from safetensors.torch import save_file
 from torch import Tensor
 
 from mmret.backbones import load_backbone
+from mmret.backbones.pooling import LatentAttention
 from mmret.errors import InputError
 from mmret.losses import info_nce
 from mmret.methods import DocumentScreenshotEmbedding
@@ -70,6 +75,42 @@ def test_an_adapter_is_trained_alone_and_written_alone(qwen: str, tmp_path: Path
     torch.testing.assert_close(again.encode_text(tokens), expected, rtol=1e-4, atol=1e-5)
     assert not torch.allclose(load_backbone(qwen).encode_text(tokens), expected, atol=1e-3)
     assert not (tmp_path / "backbone").exists()
+
+
+def test_an_adapter_of_the_name_goes_on_learning(qwen: str, tmp_path: Path) -> None:
+    """From its own weights, although those beside it are rounded; and it is described as it was."""
+    torch.manual_seed(0)
+    lora = {**LORA, "alpha": 4, "dora": True}
+    first = DocumentScreenshotEmbedding(qwen, ADAM, adapter=lora)
+    trainer(tmp_path / "first", max_steps=2).fit(first, datamodule=ToyPages(qwen))
+    name = f"{qwen}?adapter={tmp_path / 'first' / 'adapter'}"
+    second = DocumentScreenshotEmbedding(name, ADAM, frozen_precision="bf16")
+    second.configure_model()
+    begun = dict(first.named_parameters())
+    learns = {name: weight for name, weight in second.named_parameters() if weight.requires_grad}
+    assert learns and all(torch.equal(weight, begun[name]) for name, weight in learns.items())
+    trainer(tmp_path / "second", max_steps=2).fit(second, datamodule=ToyPages(qwen))
+    again = load_backbone(f"{qwen}?adapter={tmp_path / 'second' / 'adapter'}")
+    written = {f"backbone.{name}": weight for name, weight in again.named_parameters()}
+    assert all(torch.equal(written[name], weight) for name, weight in learns.items())
+    assert any(not torch.equal(written[name], begun[name]) for name in learns)
+    described = [json.loads((tmp_path / run / "adapter" / "adapter_config.json").read_text())
+                 for run in ("first", "second")]  # fmt: skip
+    told = ("r", "lora_alpha", "lora_dropout", "use_dora", "target_modules")
+    assert [described[0][key] for key in told] == [described[1][key] for key in told]
+
+
+def test_latent_attention_rests_beside_an_adapter(qwen: str, tmp_path: Path) -> None:
+    folder = tmp_path / "latent"
+    shutil.copytree(qwen, folder)
+    save_file(LatentAttention(16, latents=4).state_dict(), folder / "latent_attention.safetensors")
+    name = f"{folder}?pooling=latent-attention"
+    module = DocumentScreenshotEmbedding(name, ADAM, adapter=LORA)
+    trainer(tmp_path, max_steps=2).fit(module, datamodule=ToyPages(name))
+    again = load_backbone(f"{name}&adapter={tmp_path / 'adapter'}")
+    tokens = again.tokenize(["a red page"])
+    expected = module.model.eval().encode_text(tokens)
+    torch.testing.assert_close(again.encode_text(tokens), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_a_vision_language_model_is_trained_whole(qwen: str, tmp_path: Path) -> None:
@@ -132,11 +173,15 @@ def test_the_gradient_cache_has_the_plain_gradient_with_dropout(
     assert ("matryoshka" in options) == (abs(other.item() - plain.item()) < 1e-6)
 
 
-def test_late_interaction_trains_with_a_cache_too(qwen: str) -> None:
-    module = made(f"{qwen}?pooling=tokens&width=8", adapter=LORA, temperature=0.1)
-    batch = batch_of(module, hard=1)
-    wanted = gradients(module, chunks_loss(module, batch, 2, cached=False))
+@pytest.mark.parametrize("pooling", ["tokens", "tokens-3"])
+def test_late_interaction_trains_with_a_cache_too(qwen: str, pooling: str) -> None:
+    """Of clustered tokens all are trained, on the side of the pages too: clusters have no gradient."""
+    plain = made(f"{qwen}?pooling=tokens&width=8", adapter=LORA, temperature=0.1)
+    batch = batch_of(plain, hard=1)
+    wanted = gradients(plain, chunks_loss(plain, batch, 2, cached=False))
+    module = made(f"{qwen}?pooling={pooling}&width=8", adapter=LORA, temperature=0.1)
     found = gradients(module, chunks_loss(module, batch, 2, cached=True))
+    assert found.keys() == wanted.keys()
     for name, value in wanted.items():
         torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-6)
 
@@ -265,6 +310,19 @@ def test_frozen_weights_may_be_half_beside_an_adapter(qwen: str, tmp_path: Path)
     assert dtypes == {(True, torch.float32), (False, torch.bfloat16)}
 
 
+def test_a_checkpoint_without_the_adapter_s_weights_is_refused(qwen: str) -> None:
+    """They would begin anew, without a word."""
+    module = made(qwen, adapter=LORA)
+    checkpoint: dict[str, Any] = {"state_dict": dict(module.state_dict())}
+    module.on_save_checkpoint(checkpoint)
+    gone = sorted(checkpoint["state_dict"])[0]
+    del checkpoint["state_dict"][gone]
+    with pytest.raises(
+        InputError, match=f"lacks 1 of the adapter's weights, the first {gone}: it is of another"
+    ):
+        module.on_load_checkpoint(checkpoint)
+
+
 class Stopped(DocumentScreenshotEmbedding):
     """Stopped in its third step."""
 
@@ -304,7 +362,17 @@ def test_a_resumed_training_ends_as_an_unbroken_one_with_dropout(qwen: str, tmp_
         ({"positive_threshold": 1.5}, r"positive_threshold is 1\.5"),
         ({"matryoshka": []}, "matryoshka needs at least one width"),
         ({"matryoshka": [4, 8], "matryoshka_weights": [1.0]}, "as many weights"),
+        ({"matryoshka": [4, 8], "matryoshka_weights": [0, 0]}, r"matryoshka_weights are \[0, 0\]"),
+        ({"matryoshka": [4, 8], "matryoshka_weights": [2, -1]}, r"matryoshka_weights are \[2, -1\]"),
+        ({"frozen_precision": "fp8"}, "frozen_precision is 'fp8', not one of fp32, bf16, fp16"),
         ({"adapter": {"r": 8}}, "adapter has the unknown r; it takes rank, alpha"),
+        ({"adapter": {"rank": 0}}, "adapter has the rank 0; give a whole number from 1"),
+        ({"adapter": {"rank": "8"}}, "adapter has the rank '8'; give a whole number"),
+        ({"adapter": {"rank": 8.5}}, r"adapter has the rank 8\.5"),
+        ({"adapter": {"alpha": 0}}, "adapter has the alpha 0; give a number above 0"),
+        ({"adapter": {"dropout": 2.0}}, r"adapter has the dropout 2\.0; give a share"),
+        ({"adapter": {"dora": "yes"}}, "adapter has the dora 'yes'; give true or false"),
+        ({"adapter": {"targets": "*_proj"}}, r"adapter has the targets '\*_proj'; give a regular expression"),
     ],
 )
 def test_options_that_cannot_be_are_refused(
@@ -314,26 +382,47 @@ def test_options_that_cannot_be_are_refused(
         DocumentScreenshotEmbedding(str(backbone_folder), **options)
 
 
-def test_backbones_that_cannot_be_trained_so_are_refused(backbone_folder: Path, qwen: str) -> None:
+def test_backbones_that_cannot_be_trained_so_are_refused(
+    backbone_folder: Path, qwen: str, tmp_path: Path
+) -> None:
+    projecting = str(FAMILIES["colqwen2"](tmp_path / "colqwen2"))
     refused: list[tuple[str, dict[str, Any], str]] = [
         (str(backbone_folder), {"adapter": {}}, "takes no adapter"),
         (str(backbone_folder), {"matryoshka": [32]}, "matryoshka asks for width 32; .* has 16"),
         (qwen, {"from_scratch": True}, "is not trained from scratch"),
         (qwen, {"preprocess": "center-crop"}, "center-crop"),
+        (f"{qwen}?quantise=4bit", {}, "has weights in 4bit, and is not written whole: train an adapter"),
+        (projecting, {}, "has a projection behind its states, and is not written whole"),
     ]
     for name, options, message in refused:
         with pytest.raises(InputError, match=message):
             DocumentScreenshotEmbedding(name, **options).configure_model()
 
 
+def test_a_strategy_that_lets_go_of_weights_is_refused(backbone_folder: Path, tmp_path: Path) -> None:
+    module, run = DocumentScreenshotEmbedding(str(backbone_folder)), trainer(tmp_path)
+    run._accelerator_connector.strategy = FSDPStrategy()  # which asks for a GPU before it comes to this
+    module.trainer = run
+    with pytest.raises(InputError, match="FSDPStrategy, as it is set, does not train page encoders"):
+        module.setup("fit")
+
+
 def fit(module: DocumentScreenshotEmbedding, data: LightningDataModule, out: Path) -> None:
     trainer(out, max_steps=1, limit_val_batches=0).fit(module, datamodule=data)
 
 
-def test_a_batch_of_one_page_is_refused(backbone_folder: Path, tmp_path: Path) -> None:
-    name = str(backbone_folder)
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_a_batch_of_one_page_is_refused(backbone_folder: Path, tmp_path: Path, batch_norm: bool) -> None:
+    """Before it is encoded, which BatchNorm could not do."""
+    name = "miniature-pages" if batch_norm else str(backbone_folder)
     with pytest.raises(InputError, match="a batch of one page has no negatives"):
         fit(DocumentScreenshotEmbedding(name), ToyPages(name, batch_size=1), tmp_path)
+
+
+def test_chunks_are_refused_where_batch_statistics_count(tmp_path: Path) -> None:
+    name = "miniature-pages"
+    with pytest.raises(InputError, match="chunk_size is 2, and miniature-pages has BatchNorm"):
+        fit(DocumentScreenshotEmbedding(name, chunk_size=2), ToyPages(name, batch_size=3), tmp_path)
 
 
 def test_model_and_data_agree_on_the_preprocessing(backbone_folder: Path, tmp_path: Path) -> None:

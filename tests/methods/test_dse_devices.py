@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from mmret.backbones import load_backbone
+from mmret.errors import InputError
 from mmret.methods import DocumentScreenshotEmbedding
 from tests.methods.toy_dse import ADAM, LORA, SGD, made, shake_adapter, trainer
 from tests.methods.toy_pages import ToyPages
@@ -98,6 +99,20 @@ def test_sharded_weights_take_the_plain_step_and_are_written_whole(
     assert any(not torch.equal(value, before[key]) for key, value in found.items())
     for key, value in module.model.state_dict().items():
         torch.testing.assert_close(found[key], value, rtol=1e-4, atol=1e-6)
+
+
+def by_tensors(rank: int, port: int, name: str, out: Path) -> None:
+    join_two(rank, port)
+    run = trainer(out, devices=2, strategy=ModelParallelStrategy())
+    with pytest.raises(
+        InputError, match=r"ModelParallelStrategy, as it is set, .* `tensor_parallel_size: 1`"
+    ):
+        run.fit(DocumentScreenshotEmbedding(name, SGD), datamodule=ToyPages(name))
+
+
+@pytest.mark.multiprocess
+def test_tensor_parallelism_which_lightning_prefers_is_refused(backbone_folder: Path, tmp_path: Path) -> None:
+    in_two_processes(by_tensors, str(backbone_folder), tmp_path)
 
 
 def whole_and_resumed(rank: int, port: int, name: str, out: Path) -> None:

@@ -15,8 +15,11 @@ from mmret.backbones.base import Backbone
 from mmret.data.datamodules import CaptionsDataModule
 from mmret.data.pages_datamodule import QueryPagesDataModule
 from mmret.errors import InputError
+from mmret.hard_negatives import mine_by_vectors
+from mmret.methods import remining
 from mmret.methods.dse import DocumentScreenshotEmbedding
 from mmret.methods.remining import RemineNegatives, resting
+from mmret.retrieval.store import EmbeddingStore
 from tests.data.training_pages import write_pairs
 from tests.methods.toy_data import write_backbone
 
@@ -69,12 +72,14 @@ def fit(
     resume: Path | None = None,
     workers: int = 0,
     devices: int = 1,
+    rate: float = 0.5,
+    steps: int = -1,
 ) -> list[tuple[int, list[str], list[str]]]:
     """Train; (epoch, queries, pages) of each batch."""
-    model = Contrast(str(folder))
+    model = Contrast(str(folder), rate)
     data = QueryPagesDataModule(source, batch_size=4, hard_negatives=1, num_workers=workers)
     trainer = Trainer(
-        max_epochs=epochs, accelerator="cpu", devices=devices,
+        max_epochs=epochs, max_steps=steps, accelerator="cpu", devices=devices,
         strategy="ddp_spawn_find_unused_parameters_true" if devices > 1 else "auto",
         default_root_dir=root, logger=False, callbacks=list(callbacks), enable_progress_bar=False,
         enable_model_summary=False, enable_checkpointing=any(isinstance(each, ModelCheckpoint) for each in callbacks),
@@ -109,7 +114,7 @@ def test_each_epoch_draws_from_what_the_last_one_mined(
         "negatives-epoch-0.jsonl",
         "negatives-epoch-1.jsonl",
     ]
-    assert not list(tmp_path.glob(".mining-*"))
+    assert not list(tmp_path.glob(".mining*"))
     first, second = listed(tmp_path, 0), listed(tmp_path, 1)
     assert first != second
     for epoch, lists in ((1, first), (2, second)):
@@ -140,6 +145,48 @@ def test_not_every_epoch_and_not_all_pages(backbone_folder: Path, source: str, t
     assert [path.name for path in tmp_path.glob("negatives-*")] == ["negatives-epoch-1.jsonl"]
     with pytest.raises(InputError, match=r"max_pages is 5; the queries of .* have 12 pages of their own"):
         fit(backbone_folder, source, tmp_path, RemineNegatives(max_pages=5), epochs=2)
+
+
+@pytest.mark.filterwarnings("ignore:.*hard negatives listed")
+def test_a_killed_mining_goes_on_with_its_vectors(
+    backbone_folder: Path, source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If it comes to the same weights: those of another training are embedded anew."""
+    held: list[int] = []
+
+    def mining(*given: Any, store: EmbeddingStore, **options: Any) -> Any:
+        held.append(len(store))
+        found = mine_by_vectors(*given, store=store, **options)
+        if len(held) < 3:
+            raise RuntimeError("killed")
+        return found
+
+    monkeypatch.setattr(remining, "mine_by_vectors", mining)
+    save = ModelCheckpoint(tmp_path / "kept", "{step}", save_top_k=-1, every_n_train_steps=1)
+    for rate in (0.4, 0.5):
+        with pytest.raises(RuntimeError, match="killed"):
+            fit(backbone_folder, source, tmp_path, RemineNegatives(**RULES), save, epochs=2, rate=rate)
+    resume = tmp_path / "kept/step=3-v1.ckpt"
+    fit(backbone_folder, source, tmp_path, RemineNegatives(**RULES), epochs=2, resume=resume)
+    assert held == [0, 0, PAGES]
+    assert not list(tmp_path.glob(".mining*"))
+
+
+class Stop(Callback):
+    """Ends a training with its first epoch."""
+
+    def on_train_batch_end(self, trainer: Trainer, *others: Any) -> None:
+        trainer.should_stop = trainer.global_step == 3
+
+
+@pytest.mark.parametrize(("callbacks", "steps"), [([], 3), ([Stop()], -1)])
+@pytest.mark.filterwarnings("ignore:.*hard negatives listed")
+def test_nothing_is_mined_for_epochs_that_do_not_come(
+    backbone_folder: Path, source: str, tmp_path: Path, callbacks: list[Callback], steps: int
+) -> None:
+    seen = fit(backbone_folder, source, tmp_path, *callbacks, RemineNegatives(**RULES), steps=steps)
+    assert len(seen) == 3
+    assert not list(tmp_path.glob("negatives-*"))
 
 
 def test_mining_changes_nothing_in_the_training(backbone_folder: Path, source: str, tmp_path: Path) -> None:
