@@ -132,10 +132,8 @@ def _adapted(backbone: "VlmBackbone", new: AdapterSettings | None, folder: str) 
         backbone.adapt(new)
     for parameter in adapter_parameters(backbone.model):
         parameter.data = parameter.data.to(torch_dtype("fp32"))
-    if folder:
-        fill_adapter(
-            backbone.model, Path(folder)
-        )  # as they lie there: the model's were rounded to its own format
+    if folder:  # again, as they lie there: the model's were rounded to its own format
+        fill_adapter(backbone.model, Path(folder))
     return backbone.unfreeze()
 
 
