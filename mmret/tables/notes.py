@@ -1,5 +1,6 @@
 """What a reader must know beside a table's numbers: how they were made, chosen and judged."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
 from mmret.tables.grids import points
@@ -10,7 +11,8 @@ from mmret.tables.summary import SIGNIFICANCE, ClaimResult, RowResult
 def table_notes(spec: TableSpec, rows: Sequence[RowResult], claims: Sequence[ClaimResult]) -> tuple[str, ...]:
     """What a reader must know beside the numbers, one sentence or two each."""
     return (
-        "Metrics × 100; in brackets 95 % bootstrap intervals over training seeds and reference images.",
+        "Metrics × 100; in brackets 95 % bootstrap intervals over training seeds and reference images (or queries, "
+        "where they have none).",
         *_legend(spec, rows, claims),
         *_grouped(rows, _size),
         *_grouped(rows, _protocol),
@@ -72,13 +74,25 @@ def _missing(rows: Sequence[RowResult]) -> Iterator[str]:
 
 def _grouped(rows: Sequence[RowResult], describe: Callable[[RowResult], str]) -> Iterator[str]:
     """A description with the rows that share it; the rows are not listed when all of them do."""
-    groups: dict[str, list[str]] = {}
-    described = [(row.spec.title, describe(row)) for row in rows if row.records]
-    for label, text in described:
-        groups.setdefault(text, []).append(label)
-    for text, labels in groups.items():
+    groups: dict[str, list[RowResult]] = {}
+    run = [row for row in rows if row.records]
+    for row in run:
+        groups.setdefault(describe(row), []).append(row)
+    for text, sharing in groups.items():
         if text:
-            yield text if len(labels) == len(described) else f"{'; '.join(labels)}: {text}"
+            yield text if len(sharing) == len(run) else f"{_listed(sharing, run)}: {text}"
+
+
+def _listed(rows: Sequence[RowResult], among: Sequence[RowResult]) -> str:
+    """The rows by their titles; all those of a section by its name."""
+    here, there = (Counter(row.spec.section for row in each) for each in (rows, among))
+    names = [
+        row.spec.section
+        if row.spec.section and here[row.spec.section] == there[row.spec.section]
+        else row.spec.title
+        for row in rows
+    ]
+    return "; ".join(dict.fromkeys(names))
 
 
 def _size(row: RowResult) -> str:
@@ -86,8 +100,10 @@ def _size(row: RowResult) -> str:
     record = row.records[0]
     benchmark, outcome = record.description["benchmark"], record.outcome
     name = " ".join(benchmark[key] for key in ("name", "version", "split"))
-    references = len(set(outcome.references))
-    return f"{name}: {len(outcome.query_ids):,} queries from {references:,} reference images."
+    references, queries = set(outcome.references), outcome.query_ids
+    # A query without a reference image stands for itself.
+    behind = "" if references == set(queries) else f" from {len(references):,} reference images"
+    return f"{name}: {len(queries):,} queries{behind}."
 
 
 def _protocol(row: RowResult) -> str:

@@ -101,6 +101,12 @@ def test_an_average_is_the_mean_of_its_parts(tmp_path: Path) -> None:
     assert len(runner.asked) == 6
 
 
+def test_a_note_on_a_whole_section_names_it_alone(tmp_path: Path) -> None:
+    notes = run(tmp_path, ToyRunner(hidden=["hidden"])).notes
+    assert "hidden: Protocol: preprocess center-crop, remove_reference no." in notes
+    assert "Text only, hats; edit@hats, hats: hats 1 val: 4 queries from 3 reference images." in notes
+
+
 def test_an_average_without_a_part_is_no_number(tmp_path: Path) -> None:
     table = run(tmp_path, ToyRunner(failing={"text@hats": InputError("No hats.")}, hidden=["hidden"]))
     row = table.rows[3]

@@ -110,6 +110,15 @@ def test_notes_say_how_the_numbers_were_made(tmp_path: Path) -> None:
     assert "Paper: Tursun et al." in notes
 
 
+def test_queries_without_references_stand_for_themselves(tmp_path: Path) -> None:
+    table = make_table(tmp_path)
+    records = {
+        key: replace(record, outcome=replace(record.outcome, references=list(record.outcome.query_ids)))
+        for key, record in table.records.items()
+    }
+    assert "shapes 1 test: 4 queries." in Table(table.spec, records, {}).notes
+
+
 def test_rows_that_lack_the_same_share_a_note(tmp_path: Path) -> None:
     failing: dict[str, Exception] = {name: InputError("No data.") for name in ("text", "lincir")}
     assert "Text only; LinCIR: not run: No data." in make_table(tmp_path, failing).notes
