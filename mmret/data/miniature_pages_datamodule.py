@@ -64,7 +64,8 @@ class MiniaturePagesDataModule(BatchedDataModule):
     pages of a batch that answer a question are known to be relevant to it.
 
     Args:
-        layers: How many text layers, to begin with; as each of these numbers, a multiple of `batch_size`.
+        layers: How many text layers, to begin with; as each of these numbers, a multiple of `batch_size` times the
+            devices.
         words: How many pages with one word.
         lists: How many pages with one to four words.
         blocks: How many small pages with a block.
@@ -100,11 +101,12 @@ class MiniaturePagesDataModule(BatchedDataModule):
         counts: dict[Stage, int] = {
             stage: self.hparams[option] for option, stage in _STAGES.items() if self.hparams[option]
         }
+        together = self.batch_size * self.devices[0]
         for option in _STAGES:
-            if self.hparams[option] % self.batch_size:
+            if self.hparams[option] % together:
                 raise InputError(
-                    f"{option} is {self.hparams[option]:,}; give a multiple of the batch_size, {self.batch_size:,}: a "
-                    "batch holds pages of one stage."
+                    f"{option} is {self.hparams[option]:,}; give a multiple of {together:,}, the batch_size times the "
+                    "devices: a batch holds pages of one stage."
                 )
         if not counts:
             raise InputError(f"There is no page to train on; give one of {', '.join(_STAGES)}.")

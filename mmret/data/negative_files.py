@@ -54,7 +54,7 @@ def _line(record: Mapping[str, Any]) -> bytes:
 def read_negatives(
     path: str | Path, queries: Collection[str], pages: Iterable[str]
 ) -> dict[str, tuple[str, ...]]:
-    """Query id → pages, the hardest first, of these queries; those of other queries are passed over.
+    """Query id → pages, the hardest first and each once, of these queries; those of other queries are passed over.
 
     Raises:
         InputError: No file, a record of another form, a page that is not there, or no record of any of the queries.
@@ -69,7 +69,7 @@ def read_negatives(
             raise InputError(f"{where} lists the query {query!r} once more; keep one of its lines.")
         listed = records.field(record, "negatives", list, where)
         if query in queries:
-            found[query] = tuple(_page(item, known, where) for item in listed)
+            found[query] = tuple(dict.fromkeys(_page(item, known, where) for item in listed))
     if not found:
         raise InputError(f"{path} has negatives of none of the queries; mine them for these queries.")
     return found

@@ -87,11 +87,16 @@ def read_pairs(path: Path, settings: RenderSettings | None = None) -> QueryPages
     """Read a table of pairs: see this module's text. `settings` say how pages of documents are drawn.
 
     Raises:
-        InputError: No such file or column, a row without words or page, pages that are not there.
+        InputError: No such file or column, a row without words or page, one query id for other words, pages that are
+            not there.
     """
     asked: dict[str, _Asked] = {}
-    for id, text, page, negatives in _rows(RecordTable([path])):
+    for where, id, text, page, negatives in _rows(RecordTable([path])):
         query = asked.setdefault(id, _Asked(text))
+        if query.text != text:
+            raise InputError(
+                f"{where} asks {text!r} as the query {id!r}, which asks {query.text!r} above: give it an id of its own."
+            )
         query.positives.append(page)
         query.negatives += negatives
     named = (id for query in asked.values() for id in (*query.positives, *query.negatives))
@@ -103,8 +108,8 @@ def read_pairs(path: Path, settings: RenderSettings | None = None) -> QueryPages
     return QueryPages.of(str(path), queries, images)
 
 
-def _rows(table: RecordTable) -> Iterator[tuple[str, str, str, list[str]]]:
-    """(id, words, page, negatives) of every row."""
+def _rows(table: RecordTable) -> Iterator[tuple[str, str, str, str, list[str]]]:
+    """(place, id, words, page, negatives) of every row."""
     query, page = table.require("query"), table.require("page")
     negatives, id_column = table.optional("negatives"), table.optional("query_id", "query-id", "qid")
     numbers: dict[str, str] = {}
@@ -114,7 +119,7 @@ def _rows(table: RecordTable) -> Iterator[tuple[str, str, str, list[str]]]:
         if not text:
             raise InputError(f"{where} has no words in 'query'.")
         id = str(row[id_column]) if id_column else numbers.setdefault(text, f"{len(numbers)}")
-        yield id, text, _page(row[page], where), _pages(row[negatives] if negatives else None, where)
+        yield where, id, text, _page(row[page], where), _pages(row[negatives] if negatives else None, where)
 
 
 def _page(value: Any, where: str) -> str:

@@ -18,7 +18,8 @@ from mmret.errors import InputError, InputWarning
 class QueryPagesDataModule(BatchedDataModule):
     """Queries with their pages, for `DocumentScreenshotEmbedding`: batches are `QueryPageBatch`.
 
-    In each epoch a query comes once, with one of its pages and `hard_negatives` others, drawn by (seed, epoch, query).
+    In each epoch a query comes once, with one of its pages and `hard_negatives` others, drawn by (seed, epoch, query);
+    a last batch that is not full is left out.
 
     Args:
         source: Where the set is and in what layout: see `mmret.data.page_sources`.

@@ -6,7 +6,7 @@ Ids and texts are in memory, pages are read and decoded when a batch needs them.
 
 import random
 import warnings
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -71,10 +71,9 @@ class QueryPages:
         checked = [_checked(query, known, name) for query in queries]
         if not checked:
             raise InputError(f"{name} has no query to train on.")
-        if len({query.id for query in checked}) < len(checked):
-            ids = [query.id for query in checked]
-            twice = next(id for id in ids if ids.count(id) > 1)
-            raise InputError(f"{name} has the query id {twice!r} twice; ids are unique.")
+        [(id, count)] = Counter(query.id for query in checked).most_common(1)
+        if count > 1:
+            raise InputError(f"{name} has the query id {id!r} twice; ids are unique.")
         return cls(name, _sharing(checked), pages, texts)
 
     def hold_out(self, held_out: int | Sequence[str], seed: int) -> tuple[list[int], list[int]]:

@@ -77,7 +77,17 @@ class JointBatch:
 
 
 def join(module: LightningModule, queries: Features, pages: Features, batch: QueryPageBatch) -> JointBatch:
-    """One batch of all devices' features; the gradient reaches every device's own part. Devices may differ in size."""
+    """One batch of all devices' features; the gradient reaches every device's own part. Devices may differ in size.
+
+    Args:
+        module: In training, whose trainer knows the devices.
+        queries: Float32 [B, D] of this device's B queries, or `TokenVectors` of as many.
+        pages: [P, D] of its P pages, or `TokenVectors`; in the order of `batch["page_ids"]`.
+        batch: What they were encoded from.
+
+    Raises:
+        ValueError: `own` or `relevant` of the batch are more or fewer than its queries.
+    """
     rows, columns = _rows(module, queries), _rows(module, pages)
     own = torch.tensor(_own(batch), dtype=torch.int64, device=rows.device) + first_row(module, columns)
     answers = _answers(batch).to(rows.device)

@@ -40,10 +40,17 @@ def encode(
     learning: Sequence[nn.Parameter] | None = None,
     accumulate: bool = False,
 ) -> tuple[Features, Features]:
-    """The features of all queries and of all pages, in order.
+    """The features of all queries and of all pages, in order: float32 [B, D] and [P, D], or `TokenVectors` of as many.
 
-    With `learning`, the parameters that learn, only one chunk's activations are held at a time; `accumulate` is that of
-    `cached_features`.
+    Args:
+        queries: The chunks of B queries, one or more: `query_chunks`.
+        pages: The chunks of P pages, one or more: `page_chunks`.
+        learning: The parameters that learn, for the gradient cache: only one chunk's activations are held at a time.
+            None, or none: all are held.
+        accumulate: As of `cached_features`.
+
+    Raises:
+        InputError: something that the backbone does not encode.
     """
     chunks, sizes = [*queries, *pages], dict[int, _Size]()
     calls = [partial(_vectors, chunk, sizes, place) for place, chunk in enumerate(chunks)]

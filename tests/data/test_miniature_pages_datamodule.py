@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -67,8 +69,21 @@ def test_streams_differ_by_seed_and_validation_has_its_own() -> None:
     assert data.train[0].id == "5-0" and data.val[0].id == "val-0"
 
 
+def test_devices_are_at_one_stage_too() -> None:
+    """Pages go to them in turn."""
+    data = MiniaturePagesDataModule(words=4, pages=8, batch_size=4, held_out=1)
+    data.trainer = SimpleNamespace(world_size=2, global_rank=1)  # type: ignore[assignment]
+    with pytest.raises(InputError, match="words is 4; give a multiple of 8"):
+        data.setup()
+    data.hparams["words"] = 8
+    data.setup()
+    assert [tuple(batch["pages"].shape[2:]) for batch in data.train_dataloader()] == [(64, 64), (128, 128)]
+
+
 def test_a_batch_of_two_stages_is_refused() -> None:
-    with pytest.raises(InputError, match=r"lists is 6; give a multiple of the batch_size, 4"):
+    with pytest.raises(
+        InputError, match=r"lists is 6; give a multiple of 4, the batch_size times the devices"
+    ):
         MiniaturePagesDataModule(lists=6, batch_size=4).setup()
     with pytest.raises(
         InputError,

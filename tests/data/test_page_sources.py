@@ -117,6 +117,14 @@ def test_pairs_in_csv_with_images_and_pages_of_documents(tmp_path: Path) -> None
     assert data.pages.stamp("p0.png") != data.pages.stamp("sub/a.pdf#1")
 
 
+def test_a_query_id_asks_one_thing(tmp_path: Path) -> None:
+    write_pairs(tmp_path, 1)
+    rows = [{"query_id": 4, "query": text, "page": "p0.png"} for text in ("what?", "where?")]
+    path = write_lines(tmp_path / "pairs.jsonl", rows)
+    with pytest.raises(InputError, match=r"row 1 asks 'where\?' as the query '4', which asks 'what\?' above"):
+        open_query_pages(f"pairs:{path}")
+
+
 @pytest.mark.parametrize(
     ("row", "sentence"),
     [

@@ -113,6 +113,16 @@ def test_short_lists_are_filled_with_pages_that_do_not_answer_and_counted(tmp_pa
         opened(source, hard_negatives=6).drawing(0, 0)
 
 
+def test_a_page_that_is_listed_twice_is_drawn_once(pairs: str, tmp_path: Path) -> None:
+    listed = {"3": ["p2.png", "p2.png", "p4.png", "p2.png"]}
+    path = str(write_negatives_file(tmp_path / "mined.jsonl", listed))
+    with pytest.warns(InputWarning, match="7 of 8 queries"):
+        module = opened(pairs, hard_negatives=2, negatives=path)
+    assert {frozenset(module.drawing(3, when).pages) for when in range(9)} == {
+        frozenset({"p3.png", "p2.png", "p4.png"})
+    }
+
+
 def test_mined_negatives_and_the_ranks_to_draw_from(pairs: str, tmp_path: Path) -> None:
     order = {f"{n}": [f"p{(n + step) % 8}.png" for step in (0, 7, 6, 5, 4)] for n in range(8)}
     path = str(write_negatives_file(tmp_path / "mined.jsonl", {**order, "another": ["p0.png"]}))

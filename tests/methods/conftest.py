@@ -22,3 +22,12 @@ def qwen(tmp_path_factory: pytest.TempPathFactory) -> str:
     from tests.backbones.tiny_pages import FAMILIES  # needs the extra `vlm`, which other methods do not
 
     return str(FAMILIES["qwen2_vl"](tmp_path_factory.mktemp("qwen") / "qwen2_vl"))
+
+
+@pytest.fixture(scope="module")
+def phi3(tmp_path_factory: pytest.TempPathFactory) -> str:
+    from tests.backbones.tiny_pages import FAMILIES
+
+    folder = FAMILIES["phi3_v"](tmp_path_factory.mktemp("phi3") / "phi3_v")
+    (folder / "mmret_encoder.json").write_text('{"resizing": "crops-1x1"}')
+    return str(folder)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from lightning.pytorch import LightningDataModule
+from lightning.pytorch import Callback, LightningDataModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.strategies import FSDPStrategy
 from safetensors.torch import save_file
@@ -18,7 +18,7 @@ from torch import Tensor
 from mmret.backbones import load_backbone
 from mmret.backbones.pooling import LatentAttention
 from mmret.errors import InputError
-from mmret.losses import info_nce
+from mmret.losses import info_nce, suspects
 from mmret.methods import DocumentScreenshotEmbedding
 from mmret.methods.joint_batch import join
 from mmret.methods.page_features import encode, page_chunks, query_chunks
@@ -26,13 +26,6 @@ from tests.backbones.tiny_pages import FAMILIES
 from tests.methods.toy_data import write_backbone
 from tests.methods.toy_dse import ADAM, LORA, made, trainer
 from tests.methods.toy_pages import COLOURS, ToyPages, page_batch
-
-
-@pytest.fixture(scope="module")
-def phi3(tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder = FAMILIES["phi3_v"](tmp_path_factory.mktemp("phi3") / "phi3_v")
-    (folder / "mmret_encoder.json").write_text('{"resizing": "crops-1x1"}')
-    return str(folder)
 
 
 @pytest.fixture(scope="module")
@@ -190,13 +183,23 @@ def test_late_interaction_trains_with_a_cache_too(qwen: str, pooling: str) -> No
 def test_chunks_and_checkpoints_take_the_plain_step(
     request: pytest.FixtureRequest, folder: str, tmp_path: Path
 ) -> None:
-    name, found = str(request.getfixturevalue(folder)), []
+    """Of 4 queries and 8 pages; that they are taken shows in how often a layer is asked, and for how many."""
+    name, found, asked = str(request.getfixturevalue(folder)), [], list[list[int]]()
     for options in ({}, {"chunk_size": 3}, {"checkpoint_gradients": True}):
         torch.manual_seed(0)
         module = DocumentScreenshotEmbedding(name, partial(torch.optim.SGD, lr=0.01), **options)
+        module.configure_model()
+        model: Any = module.model.model
+        layer = model.language_model.layers[0] if folder == "qwen" else model.transformer.resblocks[0]
+        asked.append([])
+        layer.mlp.register_forward_pre_hook(lambda _, given: asked[-1].append(len(given[0])))
         run = trainer(tmp_path, max_steps=1, limit_val_batches=0)
         run.fit(module, datamodule=ToyPages(name, hard=1))
         found.append(module.model.state_dict())
+    pages = ([8], [3, 3, 2]) if folder == "qwen" else ([], [])  # a CLIP's pages go elsewhere
+    assert asked[0] == [4, *pages[0]]
+    assert asked[1] == [3, 1, *pages[1]] * 2
+    assert sorted(asked[2]) == sorted([4, *pages[0]] * 2)
     for key, value in found[0].items():
         torch.testing.assert_close(found[1][key], value, rtol=1e-4, atol=1e-6)
         torch.testing.assert_close(found[2][key], value, rtol=1e-4, atol=1e-6)
@@ -226,6 +229,15 @@ def test_pages_that_answer_are_no_negatives(backbone_folder: Path) -> None:
         left_out[mask] = module._left_out(joint, joint.similarities()).nonzero().tolist()
     # Columns: red, green, blue; green, blue, white. Red is also answered by blue, green by white.
     assert left_out == {True: [[0, 2], [0, 4], [1, 3], [1, 5], [2, 4]], False: []}
+
+
+def test_pages_too_near_to_a_query_are_no_negatives(backbone_folder: Path) -> None:
+    module = made(str(backbone_folder), positive_threshold=0.99)
+    joint = module._joint(batch_of(module, hard=1))
+    similarities = joint.similarities()
+    near = suspects(similarities, joint.own, 0.99)
+    assert 0 < (near & ~joint.known_others).sum() < (~joint.known).sum()
+    assert torch.equal(module._left_out(joint, similarities), joint.known_others | near)
 
 
 def test_pages_may_be_texts(backbone_folder: Path) -> None:
@@ -287,6 +299,31 @@ def test_several_queries_may_ask_for_one_page(backbone_folder: Path) -> None:
     ]
     expected = (there + torch.stack(back).mean()) / 2
     assert module._loss(joint).item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+class Rates(Callback):
+    """Notes the learning rate of each step."""
+
+    def __init__(self) -> None:
+        self.seen: list[float] = []
+
+    def on_train_batch_start(self, run: Trainer, *others: Any) -> None:
+        self.seen.append(run.optimizers[0].param_groups[0]["lr"])
+
+
+@pytest.mark.parametrize(
+    ("schedule", "rates"), [("linear", [0.5, 0.75, 0.5, 0.25]), ("constant", [0.5, 1, 1, 1])]
+)
+def test_the_learning_rate_follows_schedule_and_warm_up(
+    backbone_folder: Path, tmp_path: Path, schedule: Any, rates: list[float]
+) -> None:
+    name, noted = str(backbone_folder), Rates()
+    rate = partial(torch.optim.SGD, lr=1.0)
+    module = DocumentScreenshotEmbedding(name, rate, schedule=schedule, warmup_steps=2)
+    trainer(tmp_path, max_steps=4, limit_val_batches=0, callbacks=[noted]).fit(
+        module, datamodule=ToyPages(name)
+    )
+    assert noted.seen == pytest.approx(rates)
 
 
 def test_mixed_precision_keeps_the_loss_in_float32(backbone_folder: Path, tmp_path: Path) -> None:

@@ -77,6 +77,33 @@ def in_two_processes(work: Callable[..., None], *arguments: Any) -> None:
     torch.multiprocessing.spawn(work, (port, *arguments), nprocs=2)
 
 
+CHUNKS: dict[str, Any] = {"adapter": {**LORA, "dropout": 0.0}, "chunk_size": 3, "temperature": 0.2}
+
+
+def plain_ddp_steps(rank: int, port: int, name: str, out: Path) -> None:
+    join_two(rank, port)
+    torch.manual_seed(0)
+    module = DocumentScreenshotEmbedding(name, SGD, **CHUNKS)
+    trainer(out, max_steps=2, devices=2, strategy="ddp").fit(
+        module, datamodule=ToyPages(name, batch_size=4, hard=1)
+    )
+
+
+@pytest.mark.multiprocess
+def test_chunks_go_with_plain_ddp_although_weights_are_not_used(phi3: str, tmp_path: Path) -> None:
+    """As the configurations have it: the last layer of Phi-3-vision's vision model does nothing."""
+    torch.manual_seed(0)
+    module = DocumentScreenshotEmbedding(phi3, SGD, **CHUNKS)
+    trainer(tmp_path / "alone", max_steps=2).fit(module, datamodule=ToyPages(phi3, batch_size=8, hard=1))
+    in_two_processes(plain_ddp_steps, phi3, tmp_path / "together")
+    alone, together = (
+        load_file(tmp_path / run / "adapter" / "adapter_model.safetensors") for run in ("alone", "together")
+    )
+    assert not alone["base_model.model.vision.encoder.layers.2.self_attn.q_proj.lora_B.weight"].any()
+    for key, value in alone.items():
+        torch.testing.assert_close(together[key], value, rtol=1e-3, atol=1e-5)
+
+
 def sharded_step(rank: int, port: int, name: str, out: Path, options: dict[str, Any]) -> None:
     join_two(rank, port)
     torch.manual_seed(0)

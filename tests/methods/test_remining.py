@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.strategies import FSDPStrategy
+from PIL import Image
 
 from mmret import cli
 from mmret.backbones import load_backbone
@@ -140,9 +141,13 @@ def test_a_resumed_training_draws_the_same(backbone_folder: Path, source: str, t
 
 @pytest.mark.filterwarnings("ignore:.*hard negatives listed")
 def test_not_every_epoch_and_not_all_pages(backbone_folder: Path, source: str, tmp_path: Path) -> None:
+    Image.new("RGB", (40, 30)).save(tmp_path / "pairs" / "distractor.png")
+    write_pairs(tmp_path / "pairs", PAGES, {0: ["distractor.png"]})
     callback = RemineNegatives(every_n_epochs=2, max_pages=PAGES, **RULES)
     fit(backbone_folder, source, tmp_path, callback, epochs=4)
     assert [path.name for path in tmp_path.glob("negatives-*")] == ["negatives-epoch-1.jsonl"]
+    header = (tmp_path / "negatives-epoch-1.jsonl").read_text().splitlines()[0]
+    assert json.loads(header)["made_by"]["pages"] == PAGES  # of one more
     with pytest.raises(InputError, match=r"max_pages is 5; the queries of .* have 12 pages of their own"):
         fit(backbone_folder, source, tmp_path, RemineNegatives(max_pages=5), epochs=2)
 
