@@ -102,7 +102,7 @@ def adapter(written: Folder, tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert isinstance(backbone, VlmBackbone)
     add_adapter(backbone.model, settings)
     folder = tmp_path_factory.mktemp("adapters") / "lora"
-    save_adapter(backbone.model, folder, settings)
+    save_adapter(backbone.model, folder)
     return folder
 
 
