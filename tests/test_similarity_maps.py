@@ -1,4 +1,5 @@
 from pathlib import Path
+from runpy import run_path
 
 import numpy as np
 import pytest
@@ -14,6 +15,9 @@ from mmret.retrieval.multi_vectors import MultiVectors
 from mmret.similarity_maps import cover, require_map, similarity_map
 from tests.backbones.tiny_models import VISION, write_model
 from tests.backbones.tiny_pages import FAMILIES
+
+
+DOCS = Path(__file__).parents[1] / "docs"
 
 
 def noise(width: int = 48, height: int = 64) -> Image.Image:
@@ -161,3 +165,13 @@ def test_backbones_that_do_not_say_are_refused(tmp_path: Path) -> None:
         require_map(backbone)
     for family in ("qwen2_vl", "idefics3", "paligemma", "colpali"):
         require_map(load_backbone(f"vlm:{FAMILIES[family](tmp_path / family)}"))
+
+
+def test_the_picture_in_the_readme_is_what_its_script_draws(tmp_path: Path) -> None:
+    run_path(str(DOCS / "similarity_maps.py"))["main"](tmp_path / "maps.png")
+    drawn, shown = (
+        np.asarray(Image.open(place / name), dtype=float)
+        for place, name in ((tmp_path, "maps.png"), (DOCS, "similarity_maps.png"))
+    )
+    assert drawn.shape == shown.shape
+    assert np.abs(drawn - shown).mean() < 1
