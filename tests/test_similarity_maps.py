@@ -16,7 +16,6 @@ from mmret.similarity_maps import cover, require_map, similarity_map
 from tests.backbones.tiny_models import VISION, write_model
 from tests.backbones.tiny_pages import FAMILIES
 
-
 DOCS = Path(__file__).parents[1] / "docs"
 
 
