@@ -114,7 +114,7 @@ class DocumentScreenshotEmbedding(RecomputingModule):
         widths, weights = options["matryoshka"], options["matryoshka_weights"]
         if widths == [] or (weights is not None and len(weights) != len(widths or ())):
             raise InputError("matryoshka needs at least one width, and matryoshka_weights as many weights.")
-        if weights is not None and not (min(weights) >= 0 and sum(weights) > 0):
+        if weights and not (min(weights) >= 0 and sum(weights) > 0):
             raise InputError(f"matryoshka_weights are {weights}; give numbers from 0, one of them above it.")
 
     def setup(self, stage: str) -> None:
