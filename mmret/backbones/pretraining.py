@@ -13,6 +13,7 @@ from mmret.backbones.miniature import FOLDERS
 from mmret.backbones.openclip import BYTE_PAIRS, CROPPED, OpenClipBackbone, build_model
 from mmret.backbones.openclip_crops import CroppedBackbone
 from mmret.backbones.openclip_specs import CONFIG, LOCAL, architecture_spec, model_config, preprocess_config
+from mmret.backbones.preprocess import OWN
 from mmret.backbones.registry import load_backbone, with_preprocess
 from mmret.errors import InputError
 
@@ -30,7 +31,8 @@ def trainable_backbone(
     if from_scratch:
         source = str(FOLDERS.get(name, name))
         spec = architecture_spec(source)
-        spec = with_preprocess(spec, preprocess or spec.preprocess)
+        wanted = spec.preprocess if preprocess is None or preprocess == OWN else preprocess
+        spec = with_preprocess(spec, wanted)
         kind = CroppedBackbone if spec.loader == CROPPED else OpenClipBackbone
         return kind(spec, build_model(model_config(spec))).unfreeze()
     backbone = load_backbone(name, preprocess=preprocess)

@@ -48,7 +48,8 @@ def test_a_saved_backbone_keeps_its_preprocessing(model_folder, tmp_path, name):
     assert loaded.transform == backbone.transform
     found, expected = (each.encode_documents([pixels]) for each in (loaded, backbone))
     assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
-    assert trainable_backbone(str(tmp_path), from_scratch=True).transform == backbone.transform
+    for own in (None, "own"):
+        assert trainable_backbone(str(tmp_path), True, own).transform == backbone.transform
     plain = load_backbone(str(tmp_path), preprocess="letterbox").spec
     was = load_backbone(str(model_folder("clip")), preprocess="letterbox").spec
     assert [getattr(plain, key) for key in KEPT] == [getattr(was, key) for key in KEPT]
