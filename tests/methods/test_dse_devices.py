@@ -3,6 +3,7 @@
 import os
 import socket
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -78,12 +79,14 @@ def in_two_processes(work: Callable[..., None], *arguments: Any) -> None:
 
 
 CHUNKS: dict[str, Any] = {"adapter": {**LORA, "dropout": 0.0}, "chunk_size": 3, "temperature": 0.2}
+#: Small enough for a second step to be the same one: at half a unit rounding grows to 1e-4 in some random models.
+GENTLY = partial(torch.optim.SGD, lr=0.01)
 
 
 def plain_ddp_steps(rank: int, port: int, name: str, out: Path) -> None:
     join_two(rank, port)
     torch.manual_seed(0)
-    module = DocumentScreenshotEmbedding(name, SGD, **CHUNKS)
+    module = DocumentScreenshotEmbedding(name, GENTLY, **CHUNKS)
     trainer(out, max_steps=2, devices=2, strategy="ddp").fit(
         module, datamodule=ToyPages(name, batch_size=4, hard=1)
     )
@@ -93,7 +96,7 @@ def plain_ddp_steps(rank: int, port: int, name: str, out: Path) -> None:
 def test_chunks_go_with_plain_ddp_although_weights_are_not_used(phi3: str, tmp_path: Path) -> None:
     """As the configurations have it: the last layer of Phi-3-vision's vision model does nothing."""
     torch.manual_seed(0)
-    module = DocumentScreenshotEmbedding(phi3, SGD, **CHUNKS)
+    module = DocumentScreenshotEmbedding(phi3, GENTLY, **CHUNKS)
     trainer(tmp_path / "alone", max_steps=2).fit(module, datamodule=ToyPages(phi3, batch_size=8, hard=1))
     in_two_processes(plain_ddp_steps, phi3, tmp_path / "together")
     alone, together = (
