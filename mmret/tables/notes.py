@@ -1,6 +1,5 @@
 """What a reader must know beside a table's numbers: how they were made, chosen and judged."""
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
 from mmret.tables.grids import points
@@ -79,19 +78,17 @@ def _grouped(rows: Sequence[RowResult], describe: Callable[[RowResult], str]) ->
     for row in run:
         groups.setdefault(describe(row), []).append(row)
     for text, sharing in groups.items():
+        others = [row for row in run if describe(row) != text]
         if text:
-            yield text if len(sharing) == len(run) else f"{_listed(sharing, run)}: {text}"
+            yield f"{_listed(sharing, others)}: {text}" if others else text
 
 
-def _listed(rows: Sequence[RowResult], among: Sequence[RowResult]) -> str:
-    """The rows by their titles; all those of a section by its name."""
-    here, there = (Counter(row.spec.section for row in each) for each in (rows, among))
-    names = [
-        row.spec.section
-        if row.spec.section and here[row.spec.section] == there[row.spec.section]
-        else row.spec.title
-        for row in rows
-    ]
+def _listed(rows: Sequence[RowResult], others: Sequence[RowResult]) -> str:
+    """The rows of a table that are not the others, by their titles; all those of a section by its name."""
+    if len(rows) > len(others):
+        return f"All rows but {_listed(others, rows)}"
+    mixed = {row.spec.section for row in others} | {""}
+    names = [row.spec.title if row.spec.section in mixed else row.spec.section for row in rows]
     return "; ".join(dict.fromkeys(names))
 
 
