@@ -44,12 +44,17 @@ def clip(folder: Path, pool: str, preprocess: str = "squash") -> Backbone:
     return load_backbone(str(write_model("clip", folder / pool, vision=vision)), preprocess=preprocess)
 
 
+def searched(backbone: Backbone, text: str, page: Image.Image) -> float:
+    """The cosine similarity of a text with a page, as a search has it: one vector each."""
+    query = np.asarray(embed_queries(backbone, [text]))[0]
+    vector = np.asarray(embed_documents(backbone, _One(page), progress=False))[0]
+    return float(query @ vector / np.linalg.norm(query) / np.linalg.norm(vector))
+
+
 def test_the_mean_of_a_map_is_the_score_of_the_search(tmp_path: Path) -> None:
     backbone, page = clip(tmp_path, "avg"), noise()
     found = similarity_map(backbone, "a red dog", page)
-    query = np.asarray(embed_queries(backbone, ["a red dog"]))[0]
-    vector = np.asarray(embed_documents(backbone, _One(page), progress=False))[0]
-    cosine = query @ vector / np.linalg.norm(query) / np.linalg.norm(vector)
+    cosine = searched(backbone, "a red dog", page)
     assert found.exact
     assert found.values.shape == (4, 4)
     assert found.score == pytest.approx(cosine, abs=1e-5)
@@ -92,9 +97,7 @@ def test_a_last_token_s_map_is_of_cosines_with_the_page_s_tokens(tmp_path: Path)
 def test_a_mean_of_tokens_adds_up_with_those_of_its_prompt(tmp_path: Path) -> None:
     backbone, page = vlm(tmp_path, "?pooling=mean"), noise()
     found = similarity_map(backbone, "a red dog", page)
-    query = np.asarray(embed_queries(backbone, ["a red dog"]))[0]
-    vector = np.asarray(embed_documents(backbone, _One(page), progress=False))[0]
-    cosine = query @ vector / np.linalg.norm(query) / np.linalg.norm(vector)
+    cosine = searched(backbone, "a red dog", page)
     assert found.exact
     assert abs(found.elsewhere) > 1e-3
     assert float(found.values.mean()) + found.elsewhere == pytest.approx(cosine, abs=1e-5)

@@ -104,6 +104,10 @@ def test_an_average_is_the_mean_of_its_parts(tmp_path: Path) -> None:
 def test_a_note_on_a_whole_section_names_it_alone(tmp_path: Path) -> None:
     notes = run(tmp_path, ToyRunner(hidden=["hidden"])).notes
     assert "hidden: Protocol: preprocess center-crop, remove_reference no." in notes
+    assert (
+        "All rows but hidden: Protocol: preprocess center-crop, remove_reference no, caption_join and."
+        in notes
+    )
     assert "Text only, hats; edit@hats, hats: hats 1 val: 4 queries from 3 reference images." in notes
 
 
