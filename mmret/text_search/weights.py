@@ -4,6 +4,9 @@ import hashlib
 from pathlib import Path
 from typing import Final
 
+from huggingface_hub import try_to_load_from_cache
+from huggingface_hub.errors import HFValidationError
+
 _FILES: Final = (".safetensors", ".bin", ".json")
 _CONFIGS: Final = ("config.json", "modules.json")
 
@@ -19,11 +22,6 @@ def weights_digest(folder: Path) -> str:
 
 def cached_commit(model: str) -> str | None:
     """The commit of a hub's model in the local cache, which is what loads without a network; None if none is there."""
-    try:
-        from huggingface_hub import try_to_load_from_cache
-        from huggingface_hub.errors import HFValidationError
-    except ImportError:
-        return None
     try:
         found = [try_to_load_from_cache(model, name) for name in _CONFIGS]
     except HFValidationError:  # no name that a hub could have
